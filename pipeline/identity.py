@@ -1,0 +1,143 @@
+"""What makes two runs the same run: the identity config, the fingerprint, the cell, and short names for people."""
+
+import ast
+import functools
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import InitConfig, RunConfig
+from pipeline.data import Dataset, make_dataset
+from pipeline.paths import PACKAGE
+
+NUMERICS_CODE = ("data", "initial", "losses", "network", "sigmoid", "train")
+UNUSED_INIT = {
+    "normal": ("low", "high", "weights"),
+    "uniform": ("scale", "weights"),
+    "given": ("scale", "low", "high", "generator", "skip_networks"),
+}
+NAME_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config with everything that follows from it.
+
+    `identity` is flat (dotted keys), `cell_digest` leaves the seed out, `fingerprint` adds the code's digest.
+    `overrides` are the words that give this config on a command line.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    numerics: str
+    identity: dict[str, Any]
+    fingerprint: str
+    cell_digest: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that trains this run."""
+        return shlex.join(["seedbed", "train", *(word for word in self.overrides if not is_secret(word))])
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Units of every layer: (d, h1, ..., k)."""
+        return (self.dataset.X.shape[1], *self.config.network.hidden, self.dataset.y.shape[1])
+
+    @property
+    def parameters(self) -> int:
+        """How many weights and biases the network has."""
+        per_layer = [a * b + b * self.config.network.bias for a, b in zip(self.sizes, self.sizes[1:], strict=False)]
+        return sum(per_layer)
+
+    @property
+    def architecture(self) -> str:
+        """The hidden layers in short: `4-5`, or `none`."""
+        return "-".join(map(str, self.config.network.hidden)) or "none"
+
+    @property
+    def cell(self) -> str:
+        """The cell's name, alike for runs that differ in the seed only: `4-5 lr0.5 e1000 1f2e3d`."""
+        training = self.config.training
+        return f"{self.architecture} lr{training.learning_rate:g} e{training.epochs} {self.cell_digest[:6]}"
+
+    @property
+    def name(self) -> str:
+        """A name of at most 20 characters: `4-5 lr0.5 s7`; a long list of layers is cut first."""
+        rest = f" lr{self.config.training.learning_rate:g} s{self.config.seed}"
+        room = NAME_LENGTH - len(rest)
+        short = self.architecture if len(self.architecture) <= room else self.architecture[: room - 1] + "…"
+        return (short + rest)[:NAME_LENGTH] if room > 1 else rest.strip()[:NAME_LENGTH]
+
+
+def is_secret(word: str) -> bool:
+    """True for an override that may carry a password: a store's address."""
+    return word.lstrip("+").startswith("tracking.uri=")
+
+
+def make_run(config: RunConfig, overrides: Sequence[str] = ()) -> Run:
+    """Builds the data set and derives the identity. Raises UserError if the data cannot be scaled as asked."""
+    dataset = make_dataset(config.data)
+    numerics = "portable" if config.numerics == "auto" else config.numerics
+    identity = identity_of(config, dataset, numerics)
+    cell = {key: value for key, value in identity.items() if key != "seed"}
+    return Run(
+        config=config,
+        dataset=dataset,
+        numerics=numerics,
+        identity=identity,
+        fingerprint=digest({"config": identity, "code": code_digest()}),
+        cell_digest=digest(cell),
+        overrides=tuple(overrides),
+    )
+
+
+def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str, Any]:
+    """Flat config of all that decides a run's result. Keys its init scheme does not use are left out."""
+    data = config.data
+    flat: dict[str, Any] = {
+        "data.name": data.name,
+        "data.digest": dataset.digest,
+        "data.scaling": data.scaling,
+        "data.target_scaling": data.target_scaling,
+    }
+    for key in ("divide_by", "target_divide_by"):
+        if getattr(data, key) is not None:
+            flat[f"data.{key}"] = getattr(data, key)
+    for section in ("network", "init", "training"):
+        for key, value in asdict(getattr(config, section)).items():
+            flat[f"{section}.{key}"] = value
+    for key in UNUSED_INIT[config.init.scheme]:
+        del flat[f"init.{key}"]
+    if config.init.scheme == "given":
+        flat["init.weights"] = weights_digest(config.init)
+    return flat | {"seed": config.seed, "numerics": numerics}
+
+
+def weights_digest(init: InitConfig) -> str:
+    """16 hex digits for given initial weights."""
+    return digest([[[float(value) for value in row] for row in matrix] for matrix in init.weights])[:16]
+
+
+def digest(value: Any) -> str:
+    """32 hex digits of a JSON-like value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the modules that decide a result. Comments, docstrings and layout do not count."""
+    return digest({name: bare_source((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in NUMERICS_CODE})
+
+
+def bare_source(source: str) -> str:
+    """Python source as `ast.unparse` writes it, without docstrings (Python 3.11 to 3.13 agree on it)."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

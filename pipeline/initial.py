@@ -1,0 +1,50 @@
+"""Initial weights: drawn from a seeded generator in the tutorials' order (layer by layer, row by row), or given.
+
+Biases start at 0 and are never drawn, so switching them on does not change the weights a seed gives.
+"""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import InitConfig
+
+Array = NDArray[np.float64]
+
+
+def initial_weights(init: InitConfig, seed: int, sizes: tuple[int, ...]) -> list[Array]:
+    """One matrix (inputs, outputs) a layer, for units `sizes` (d, h1, ..., k).
+
+    normal: standard normals times `scale`; uniform: from `low` to `high`; given: `init.weights`.
+    `skip_networks` networks are drawn and dropped first, as by a program that goes on without seeding again.
+    """
+    if init.scheme == "given":
+        return [np.array(matrix, dtype=np.float64) for matrix in init.weights]
+    draw = Draw(init, seed)
+    shapes = list(itertools.pairwise(sizes))
+    for _ in range(init.skip_networks):
+        for shape in shapes:
+            draw(shape)
+    return [draw(shape) for shape in shapes]
+
+
+class Draw:
+    """Draws matrices one after another from the generator that `seed` starts.
+
+    legacy is numpy.random.seed's Mersenne twister, whose stream NumPy has frozen; pcg64 is numpy.random.default_rng.
+    """
+
+    def __init__(self, init: InitConfig, seed: int) -> None:
+        self.init = init
+        self.legacy = np.random.RandomState(seed) if init.generator == "legacy" else None
+        self.modern = np.random.Generator(np.random.PCG64(seed))
+
+    def __call__(self, shape: tuple[int, int]) -> Array:
+        """The next matrix of this shape."""
+        init = self.init
+        if init.scheme == "normal":
+            normals = self.modern.standard_normal(shape) if self.legacy is None else self.legacy.standard_normal(shape)
+            return normals * init.scale
+        uniforms = self.modern.random(shape) if self.legacy is None else self.legacy.random_sample(shape)
+        return (init.high - init.low) * uniforms + init.low

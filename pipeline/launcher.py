@@ -1,0 +1,57 @@
+"""All jobs of a multirun at once: compose, check, and hand them to the sweep as runs."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from omegaconf import DictConfig
+
+from pipeline.compose import run_config
+from pipeline.composer import Composer
+from pipeline.errors import FailedRunsError, UserError
+from pipeline.identity import Run, make_run
+from pipeline.session import run_sweep
+from pipeline.sweep import FAILED, Outcome
+
+
+class Jobs:
+    """What the stacked launcher does; one instance a sweep."""
+
+    def __init__(self, loader: Any, config: DictConfig) -> None:
+        """`loader` is Hydra's config loader, `config` the sweep's config."""
+        self.loader, self.config = loader, config
+        self.composer: Composer | None = None
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Trains the jobs, numbered from `first`. Nothing runs unless every job's config is good.
+
+        Raises UserError for the first config that is not, FailedRunsError (behind the last run) if runs failed.
+        """
+        setup_globals()
+        self.composer = self.composer or Composer(self.loader, self.config)
+        runs = [self.run(self.composer, words, first + i) for i, words in enumerate(job_overrides)]
+        outcomes = run_sweep(runs, list(self.config.hydra.overrides.task))
+        by_fingerprint = {outcome.run.fingerprint: outcome for outcome in outcomes}
+        returns = [job_return(run, by_fingerprint[run.fingerprint], first + i) for i, run in enumerate(runs)]
+        if any(outcome.status == FAILED for outcome in outcomes):
+            raise FailedRunsError(
+                f"{sum(outcome.status == FAILED for outcome in outcomes)} of {len(outcomes)} runs failed."
+            )
+        return returns
+
+    @staticmethod
+    def run(composer: Composer, words: Sequence[str], number: int) -> Run:
+        """Composes and checks one job."""
+        try:
+            return make_run(run_config(composer(words)), words)
+        except UserError as error:
+            raise UserError(f"{error} (job {number} of the sweep: {' '.join(words)})") from error
+
+
+def job_return(run: Run, outcome: Outcome, number: int) -> JobReturn:
+    """Hydra's record of a job; its value is the final loss, which a sweeper may minimise."""
+    done = JobReturn(overrides=list(run.overrides), working_dir=os.getcwd(), task_name=f"job{number}")
+    done.status = JobStatus.FAILED if outcome.status == FAILED else JobStatus.COMPLETED
+    done.return_value = outcome.metrics.get("result/final_loss", float("inf"))
+    return done

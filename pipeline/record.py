@@ -1,0 +1,228 @@
+"""What is kept of a run, as plain values: params, metrics, tags and files. No MLflow here.
+
+`predictions.json` and `weights.json` are tables in the form the MLflow UI draws: {"columns": [...], "data": [[...]]}.
+"""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pipeline.config import RunConfig
+from pipeline.identity import Run
+from pipeline.stack import Result
+
+Array = NDArray[np.float64]
+
+MAX_TABLE_ROWS = 200
+MAX_TABLE_WEIGHTS = 5000
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trained run, ready to be written. metrics are (key, value, step); files are bytes by name."""
+
+    name: str
+    params: dict[str, str]
+    metrics: list[tuple[str, float, int]]
+    tags: dict[str, str]
+    files: dict[str, bytes]
+
+
+def make_record(run: Run, result: Result, environment: Mapping[str, Any], color: str) -> Record:
+    """Everything that is kept of a run that was trained."""
+    tags = {
+        "fingerprint": run.fingerprint,
+        "cell": run.cell,
+        "mlflow.runColor": color,
+        "mlflow.loggedArtifacts": json.dumps([{"path": "predictions.json", "type": "table"}]),
+    }
+    if result.diverged_at is not None:
+        tags["diverged_at"] = str(result.diverged_at)
+    return Record(
+        name=run.name,
+        params=params(run),
+        metrics=curve_points(result.curves, run.config) + summary(result),
+        tags=tags,
+        files=files(run, result, environment),
+    )
+
+
+def params(run: Run) -> dict[str, str]:
+    """The identity config as text, lists as `[4, 5]`, and the size of the network."""
+    shape = {
+        "network.depth": len(run.config.network.hidden),
+        "network.width": max(run.config.network.hidden, default=0),
+        "network.n_params": run.parameters,
+    }
+    return {key: str(value) for key, value in (run.identity | shape).items()}
+
+
+def curve_steps(updates: int, planned: int, points: int) -> list[int]:
+    """Which update counts of a curve to show: at most `points`, the same for all runs of `planned` updates.
+
+    Half of them are spread evenly, half on a log scale, as a curve may be looked at on either; always 0 and the last.
+    A run that ended early, after `updates`, has those it reached and its last.
+    """
+    if planned + 1 <= points:
+        steps = set(range(planned + 1))
+    else:
+        half = points // 2
+        even = np.linspace(0, planned, max(points - half, 2))
+        log = np.geomspace(1, planned, half) if half > 1 else np.array([planned])
+        steps = {round(step) for step in np.concatenate([even, log])[: points + 1]}
+        steps = thin(sorted(steps | {0, planned}), points)
+    return sorted({step for step in steps if step < updates} | {updates})
+
+
+def thin(steps: list[int], points: int) -> set[int]:
+    """At most `points` of the sorted steps, first and last kept."""
+    if len(steps) <= points:
+        return set(steps)
+    return {steps[round(i * (len(steps) - 1) / (points - 1))] for i in range(points)}
+
+
+def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
+    """The thinned curves as metrics `curve/<name>`; step = updates. Empty for a run that was never finite."""
+    length = len(curves["loss"])
+    if length == 0:
+        return []
+    steps = curve_steps(length - 1, config.training.epochs, config.tracking.curve_points)
+    return [(f"curve/{name}", float(curve[step]), step) for name, curve in curves.items() for step in steps]
+
+
+def summary(result: Result) -> list[tuple[str, float, int]]:
+    """The metrics `result/...`, one value each, at the last update; values that are not finite are left out."""
+    values: dict[str, float] = {"result/updates": result.updates}
+    loss = result.curves["loss"]
+    if len(loss):
+        best = float(loss.min())
+        values |= {"result/final_loss": float(loss[-1]), "result/best_loss": best}
+        if best > 0:
+            values["result/log10_best_loss"] = math.log10(best)
+        values |= {f"result/final_{name}": float(curve[-1]) for name, curve in result.curves.items() if name != "loss"}
+    return [(key, float(value), result.updates) for key, value in values.items()]
+
+
+def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str, bytes]:
+    """The artifacts of a run."""
+    columns, data = predictions(run, result)
+    kept = {
+        "weights.npz": npz(weight_arrays(result)),
+        "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"]))}),
+        "predictions.json": table(columns, data[:MAX_TABLE_ROWS]),
+        "predictions.npz": npz(prediction_arrays(columns, data)),
+        "config.yaml": yaml.safe_dump(public_config(run.config), sort_keys=False, allow_unicode=True).encode(),
+        "environment.json": json.dumps({**environment, "numerics": run.numerics}, indent=2).encode(),
+    }
+    if run.parameters <= MAX_TABLE_WEIGHTS:
+        kept["weights.json"] = table(*weight_table(run, result))
+    return kept
+
+
+def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as the bytes of an npz file, without pickle; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # not np.savez: a name may be any text, `file` too
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def table(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
+    """A table in the MLflow UI's form."""
+    return json.dumps({"columns": list(columns), "data": [list(row) for row in data]}).encode()
+
+
+def weight_arrays(result: Result) -> dict[str, Array]:
+    """W0, b0, W1, ... final and initial_W0, ... untrained; b only where the network has biases (they start at 0)."""
+    arrays: dict[str, Array] = {}
+    for layer, matrix in enumerate(result.final.matrices):
+        arrays[f"W{layer}"] = matrix
+        if result.final.biases:
+            arrays[f"b{layer}"] = result.final.biases[layer]
+    for layer, matrix in enumerate(result.initial):
+        arrays[f"initial_W{layer}"] = matrix
+        if result.final.biases:
+            arrays[f"initial_b{layer}"] = np.zeros_like(result.final.biases[layer])
+    return arrays
+
+
+def weight_table(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
+    """A row a weight: layer, from which unit, to which, its value and its initial value."""
+    names: list[Sequence[str]] = [run.dataset.features]
+    names += [[f"hidden {i}.{j}" for j in range(1, n + 1)] for i, n in enumerate(run.config.network.hidden, start=1)]
+    names.append(run.dataset.targets)
+    rows: list[list[Any]] = []
+    for layer, (matrix, initial) in enumerate(zip(result.final.matrices, result.initial, strict=True)):
+        for i, source in enumerate(names[layer]):
+            for j, unit in enumerate(names[layer + 1]):
+                rows.append([layer, source, unit, float(matrix[i, j]), float(initial[i, j])])
+        if result.final.biases:
+            biases = result.final.biases[layer]
+            rows += [[layer, "(bias)", unit, float(biases[j]), 0.0] for j, unit in enumerate(names[layer + 1])]
+    return ["layer", "from", "to", "weight", "initial weight"], rows
+
+
+def predictions(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
+    """A row a training row: its unique name, prediction, target and error in the network's scale, then the features.
+
+    Several outputs append their name (`prediction_<name>`); `*_unscaled` columns follow where targets are scaled.
+    """
+    dataset, outputs = run.dataset, result.final.prediction
+    suffixes = [""] if len(dataset.targets) == 1 else [f"_{name}" for name in dataset.targets]
+    columns = ["input"]
+    values: list[Array] = []
+    for j, suffix in enumerate(suffixes):
+        columns += [f"prediction{suffix}", f"target{suffix}", f"error{suffix}"]
+        values += [outputs[:, j], dataset.y[:, j], outputs[:, j] - dataset.y[:, j]]
+    columns += feature_columns(dataset.features, columns)
+    values += list(dataset.X.T)
+    if not dataset.target_scale.is_identity:
+        unscaled = dataset.target_scale.invert(outputs)
+        for j, suffix in enumerate(suffixes):
+            columns += [f"prediction_unscaled{suffix}", f"target_unscaled{suffix}"]
+            values += [unscaled[:, j], dataset.raw_y[:, j]]
+    return columns, [
+        [name, *map(float, row)] for name, row in zip(dataset.rows, zip(*values, strict=True), strict=True)
+    ]
+
+
+def feature_columns(features: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The features' names, as `feature <name>` where a result column has that name already."""
+    reserved = (*taken, "prediction_unscaled", "target_unscaled")
+    return [f"feature {name}" if name in reserved else name for name in features]
+
+
+def prediction_arrays(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> dict[str, NDArray[Any]]:
+    """All predictions, an array a column: `input` text, the others float64."""
+    return {name: np.array([row[i] for row in data]) for i, name in enumerate(columns)}
+
+
+def public_config(config: RunConfig) -> dict[str, Any]:
+    """The resolved config as plain values, without a password that `tracking.uri` may carry."""
+    values = asdict(config)
+    values["tracking"]["uri"] = public_uri(config.tracking.uri)
+    return values
+
+
+def public_uri(uri: str | None) -> str | None:
+    """A tracking URI with user and password left out."""
+    if uri is None or "@" not in uri or "://" not in uri:
+        return uri
+    scheme, rest = uri.split("://", 1)
+    return f"{scheme}://{rest.rsplit('@', 1)[1]}"
+
+
+def colors(architectures: Sequence[str]) -> dict[str, str]:
+    """A colour an architecture, from a palette that colour-blind people can tell apart."""
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(sorted(set(architectures)))}

@@ -1,0 +1,226 @@
+"""One command's work: opens the store, makes the plan, runs it, and tells the user and the parent run how it went."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cells import Cell, summarize
+from pipeline.config import TrackingConfig
+from pipeline.console import Display, print_cells, print_failures, print_predictions, say
+from pipeline.environment import environment
+from pipeline.errors import FailedRunsError
+from pipeline.identity import Run, is_secret
+from pipeline.record import predictions, public_config, table
+from pipeline.stack import updates_of
+from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
+
+if TYPE_CHECKING:
+    from pipeline.track import Store
+
+
+def open_store(tracking: TrackingConfig) -> "Store | None":
+    """The store that a config asks for, or None for `tracking=none` (MLflow is not imported then)."""
+    if tracking.uri is None:
+        return None
+    from pipeline.track import Store
+
+    return Store(tracking)
+
+
+def run_one(run: Run) -> Outcome:
+    """Trains one run, or finds it finished, and prints its result. Raises FailedRunsError if it failed."""
+    store = open_store(run.config.tracking)
+    plan = make_plan([run], store)
+    with Display(1, updates_to_make(plan)) as display:
+        (outcome,) = execute(plan, store, {}, display.report)
+    print_run(outcome, store)
+    if outcome.status == FAILED:
+        raise FailedRunsError("The run failed.")
+    return outcome
+
+
+def run_sweep(runs: Sequence[Run], words: Sequence[str]) -> list[Outcome]:
+    """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
+
+    `words` are the overrides the user gave. Returns an outcome for every distinct run.
+    """
+    outcomes: list[Outcome] = []
+    for experiment, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key):
+        members = list(group)
+        store = open_store(members[0].config.tracking)
+        plan = make_plan(members, store)
+        parent = Parent(store, plan, words, experiment[1])
+        outcomes += parent.run()
+    return outcomes
+
+
+def experiment_key(run: Run) -> tuple[str, str, str]:
+    """Equal for runs that go to the same MLflow experiment."""
+    tracking = run.config.tracking
+    return tracking.uri or "", tracking.experiment, tracking.artifacts or ""
+
+
+def updates_to_make(plan: Plan) -> int:
+    """How many updates the plan's stacks take."""
+    return sum(updates_of(stack) for stack in plan.stacks)
+
+
+class Parent:
+    """A sweep's parent run in the store (if there is one), from opening to the final word."""
+
+    def __init__(self, store: "Store | None", plan: Plan, words: Sequence[str], experiment: str) -> None:
+        """Opens the parent run and announces the plan."""
+        self.store, self.plan = store, plan
+        self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
+        found = f", {len(plan.found)} of them finished already" if plan.found else ""
+        same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
+        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train.")
+        self.run_id = store.open_sweep(self.name, self._params(experiment), self._tags()) if store else None
+
+    def _params(self, experiment: str) -> dict[str, str]:
+        counts = {"runs": len(self.plan.runs), "found": len(self.plan.found), "duplicates": self.plan.duplicates}
+        return {f"sweep/{key}": str(value) for key, value in {"experiment": experiment, **counts}.items()}
+
+    def _tags(self) -> dict[str, str]:
+        return {"kind": "sweep", "command": self.command, **git_tags()}
+
+    def run(self) -> list[Outcome]:
+        """Runs the plan, closes the parent whatever happens, and prints the outcome."""
+        tags = {"sweep": self.name, "mlflow.parentRunId": self.run_id} if self.run_id else {}
+        started = time.monotonic()
+        outcomes: list[Outcome] = []
+        status = "FAILED"
+        try:
+            with Display(len(self.plan.runs), updates_to_make(self.plan)) as display:
+                outcomes.extend(execute(self.plan, self.store, tags, display.report))
+            status = "FAILED" if any(outcome.status == FAILED for outcome in outcomes) else "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self._close(outcomes, status)
+        self._print(outcomes, time.monotonic() - started)
+        return outcomes
+
+    def _close(self, outcomes: Sequence[Outcome], status: str) -> None:
+        if self.store and self.run_id:
+            cells = summarize(outcomes)
+            files = parent_files(self.plan, outcomes, cells, self.command)
+            self.store.close_sweep(self.run_id, status, sweep_metrics(outcomes, cells), files, note(outcomes, cells))
+
+    def _print(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        counts = {status: sum(outcome.status == status for outcome in outcomes) for status in (TRAINED, FOUND, FAILED)}
+        if counts[TRAINED] + counts[FAILED] == 0:
+            say("Nothing to train: every run is finished in the store.")
+        print_cells(summarize(outcomes))
+        print_failures(outcomes)
+        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        say(f"{len(outcomes)} runs: {told}, in {seconds:.1f} s.")
+        if self.store and self.run_id:
+            say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment!r}, under run {self.run_id}.")
+            say(f"Look at them: {ui_command(self.store.uri)}")
+
+
+def ui_command(uri: str) -> str:
+    """How to open the UI on this store."""
+    return "seedbed ui (or make ui)" if uri == "sqlite:///mlflow.db" else "seedbed ui with the same tracking.uri="
+
+
+def sweep_metrics(outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> dict[str, float]:
+    """The parent's counts; no name is one of its children's."""
+    return {
+        "sweep/trained": sum(outcome.status == TRAINED for outcome in outcomes),
+        "sweep/found": sum(outcome.status == FOUND for outcome in outcomes),
+        "sweep/failed": sum(outcome.status == FAILED for outcome in outcomes),
+        "sweep/diverged": sum(outcome.diverged for outcome in outcomes),
+        "sweep/cells": len(cells),
+    }
+
+
+def note(outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> str:
+    """The parent's description: the verdict in its first sentence."""
+    if not cells:
+        return f"No run of this sweep has a result ({len(outcomes)} ended)."
+    best = cells[0]
+    return (
+        f"Best cell of {len(cells)} by median final loss: hidden {list(best.hidden)}, learning rate "
+        f"{best.learning_rate:g}, {best.epochs} epochs, median {best.median:.3g} over {best.n} seeds.\n\n"
+        "All cells are in cells.json, all runs in runs.json, the plan in plan.json."
+    )
+
+
+def parent_files(plan: Plan, outcomes: Sequence[Outcome], cells: Sequence[Cell], command: str) -> dict[str, bytes]:
+    """The parent's artifacts: the plan, every run (also those found finished), the cells, the failures."""
+    rows = [dataclasses.asdict(cell) | {"hidden": str(list(cell.hidden))} for cell in cells]
+    columns = [field.name for field in dataclasses.fields(Cell)]
+    data = [[finite_or_none(row[column]) for column in columns] for row in rows]
+    failed = [
+        [outcome.run.name, outcome.reason, outcome.run.command] for outcome in outcomes if outcome.status == FAILED
+    ]
+    about = {
+        "command": command,
+        "runs": len(plan.runs),
+        "found_finished": len(plan.found),
+        "duplicates": plan.duplicates,
+        "stacks": [len(stack) for stack in plan.stacks],
+        "config_of_first_run": public_config(plan.runs[0].config),
+        "environment": environment(),
+    }
+    return {
+        "plan.json": json.dumps(about, indent=2).encode(),
+        "runs.json": table(RUN_COLUMNS, [run_row(outcome) for outcome in outcomes]),
+        "cells.json": table(columns, data),
+        "cells.csv": csv_bytes(columns, data),
+        "failures.json": table(["run", "reason", "command"], failed),
+    }
+
+
+RUN_COLUMNS = ("run", "status", "cell", "seed", "final loss", "best loss", "updates", "run id", "fingerprint")
+
+
+def run_row(outcome: Outcome) -> list[Any]:
+    """A run's row in runs.json."""
+    run, metrics = outcome.run, outcome.metrics
+    results = [metrics.get(f"result/{key}") for key in ("final_loss", "best_loss", "updates")]
+    return [run.name, outcome.status, run.cell, run.config.seed, *results, outcome.run_id, run.fingerprint]
+
+
+def finite_or_none(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def csv_bytes(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
+    """A table as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(data)
+    return text.getvalue().encode()
+
+
+def print_run(outcome: Outcome, store: "Store | None") -> None:
+    """Prints how a single run ended."""
+    run, metrics = outcome.run, outcome.metrics
+    if outcome.status == FAILED:
+        print_failures([outcome])
+        return
+    if outcome.status == FOUND:
+        say(f"Nothing to train: this run is finished in the store, as run {outcome.run_id}.")
+    if outcome.result:
+        print_predictions(*predictions(run, outcome.result))
+        if outcome.result.diverged_at is not None:
+            say(f"The run diverged: after {outcome.result.diverged_at} updates a number was not finite any more.")
+    final, best = (metrics.get(f"result/{key}", float("nan")) for key in ("final_loss", "best_loss"))
+    loss = run.config.training.loss
+    say(f"{run.name}: {loss} {final:.6g} after {metrics['result/updates']:.0f} updates (lowest {best:.6g}).")
+    if store:
+        say(f"Kept in {store.shown_uri}, experiment {store.experiment!r}, as run {outcome.run_id}.")

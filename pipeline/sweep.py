@@ -1,0 +1,113 @@
+"""A sweep: plan, skip what is finished, train stacks, hand each result to the store as it comes, say how it went."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.environment import environment
+from pipeline.identity import Run
+from pipeline.record import Record, colors, make_record, params
+from pipeline.stack import Result, make_stacks, train_stack
+
+if TYPE_CHECKING:
+    from pipeline.track import Kept, Store
+
+TRAINED, FOUND, FAILED = "trained", "found finished", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run of a sweep ended. run_id is None without a store; `result` is there if it was trained now."""
+
+    run: Run
+    status: str
+    run_id: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    diverged: bool = False
+    reason: str = ""
+    result: Result | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do: its distinct runs, those of them that are finished already, and the stacks to train."""
+
+    runs: list[Run]
+    duplicates: int
+    found: dict[str, "Kept"]
+    stacks: list[list[Run]]
+
+
+Report = Callable[[int, Sequence[Outcome]], None]
+
+
+def make_plan(runs: Iterable[Run], store: "Store | None") -> Plan:
+    """Drops exact duplicates, looks up what is finished, and groups the rest into stacks."""
+    given = list(runs)
+    distinct = list({run.fingerprint: run for run in reversed(given)}.values())[::-1]
+    found = store.finished([run.fingerprint for run in distinct]) if store else {}
+    todo = [run for run in distinct if run.fingerprint not in found]
+    return Plan(distinct, len(given) - len(distinct), found, make_stacks(todo))
+
+
+def execute(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
+    """Trains the plan's stacks, writes each run to the store (with `tags`), and yields each run as it ends.
+
+    Runs found finished come first. A stack that raises an error makes its runs FAILED and does not stop the others.
+    `report` is told of updates made and of runs that have ended.
+    """
+    for outcome in outcomes_of(plan, store, tags, report):
+        report(0, [outcome])
+        yield outcome
+
+
+def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
+    """The outcomes behind `execute`."""
+    for run in plan.runs:
+        if run.fingerprint in plan.found:
+            yield found_outcome(run, plan.found[run.fingerprint])
+    palette = colors([run.architecture for run in plan.runs])
+    for stack in plan.stacks:
+        yield from stack_outcomes(stack, store, tags, palette, report)
+
+
+def stack_outcomes(
+    stack: Sequence[Run], store: "Store | None", tags: Mapping[str, str], palette: Mapping[str, str], report: Report
+) -> Iterator[Outcome]:
+    """Trains one stack and yields each run's outcome when it is in the store."""
+    try:
+        results = train_stack(stack, lambda updates: report(updates, ()))
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        for run in stack:
+            yield failed_outcome(run, store, tags, f"{type(error).__name__}: {error}")
+        return
+    for run, result in zip(stack, results, strict=True):
+        record = make_record(run, result, environment(), palette[run.architecture])
+        written = {**tags, "command": run.command, **git_tags()}
+        run_id = store.write(record, run.dataset, time.time(), result.seconds, written) if store else None
+        metrics = latest(record)
+        yield Outcome(run, TRAINED, run_id, metrics, result.diverged_at is not None, result=result)
+
+
+def latest(record: Record) -> dict[str, float]:
+    """A record's one-value metrics."""
+    return {key: value for key, value, _ in record.metrics if key.startswith("result/")}
+
+
+def found_outcome(run: Run, kept: "Kept") -> Outcome:
+    """The outcome of a run that is FINISHED in the store."""
+    return Outcome(run, FOUND, kept.run_id, kept.metrics, "diverged_at" in kept.tags)
+
+
+def failed_outcome(run: Run, store: "Store | None", tags: Mapping[str, str], reason: str) -> Outcome:
+    """The outcome of a run whose stack raised an error; the store gets a FAILED run with the reason."""
+    about = {"fingerprint": run.fingerprint, "cell": run.cell, "failure": reason[:8000], "command": run.command}
+    run_id = store.write_failure(run.name, params(run), {**tags, **about}) if store else None
+    return Outcome(run, FAILED, run_id, reason=reason)
+
+
+def git_tags() -> dict[str, str]:
+    """The commit that trained a run and whether the checkout was changed, as tags."""
+    git: dict[str, Any] = environment()["git"]
+    return {"mlflow.source.git.commit": git["commit"], "git.dirty": git["dirty"]} if git else {}

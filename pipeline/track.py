@@ -1,0 +1,277 @@
+"""The store: the only room that writes to MLflow. Uses MLflow's public client, so any tracking URI will do.
+
+A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
+"""
+
+import contextlib
+import getpass
+import json
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as StoredRun
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from pipeline.config import TrackingConfig
+from pipeline.data import Dataset
+from pipeline.errors import UserError
+from pipeline.record import Record, public_uri
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SCHEMES = (*DATABASES, "http", "https")
+DEFAULT_URI = "sqlite:///mlflow.db"
+PAGE = 1000
+BATCH = 900
+PROBE_SECONDS = 4.0
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run found in the store: its id and its latest metrics."""
+
+    run_id: str
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+class Store:
+    """One MLflow experiment in one store."""
+
+    def __init__(self, tracking: TrackingConfig) -> None:
+        """Opens the store and the experiment, making what is missing. Raises UserError if that cannot be."""
+        self.uri = tracking.uri or DEFAULT_URI
+        self.shown_uri = public_uri(self.uri) or ""
+        self.experiment = tracking.experiment
+        check_uri(self.uri)
+        with self.translated():
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.experiment_id = self._experiment_id(tracking)
+        self._datasets: dict[str, DatasetInput] = {}
+
+    def _experiment_id(self, tracking: TrackingConfig) -> str:
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            location = artifact_folder(self.uri, tracking)
+            return str(self.client.create_experiment(self.experiment, artifact_location=location))
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"The MLflow experiment {self.experiment!r} in {self.shown_uri} is deleted: restore it there, or "
+                "choose another name with tracking.experiment."
+            )
+        return str(found.experiment_id)
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns what MLflow, the database or the file system raise into one sentence."""
+        try:
+            yield
+        except STORE_ERRORS as error:
+            reason = first_sentence(str(error).replace(self.uri, self.shown_uri)) or type(error).__name__
+            raise UserError(f"The store {self.shown_uri} cannot be used ({reason}): check tracking.uri.") from error
+
+    def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
+        """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
+        wanted = set(fingerprints)
+        query = f"attributes.status = 'FINISHED' AND tags.fingerprint {in_or_any(fingerprints)}"
+        kept = (self._kept(run) for run in self._search(query))
+        return {one.tags["fingerprint"]: one for one in kept if one.tags["fingerprint"] in wanted}
+
+    def _search(self, query: str, order: Sequence[str] = ()) -> Iterator[StoredRun]:
+        token = None
+        with self.translated():
+            while True:
+                page = self.client.search_runs([self.experiment_id], query, 1, PAGE, list(order), token)
+                yield from page
+                token = page.token
+                if not token:
+                    return
+
+    @staticmethod
+    def _kept(run: StoredRun) -> Kept:
+        return Kept(run.info.run_id, dict(run.data.metrics), dict(run.data.tags))
+
+    def write(self, record: Record, dataset: Dataset, ended: float, seconds: float, tags: Mapping[str, str]) -> str:
+        """Writes a trained run and returns its run id. `ended` is a Unix time, `seconds` how long it trained."""
+        start = int((ended - seconds) * 1000)
+        with self.translated():
+            run_id = self._create(record.name, start, {**record.tags, **tags})
+            with self.closing(run_id):
+                self._write_files(run_id, record.files)
+                per_step = seconds * 1000 / max(1, *(step for *_, step in record.metrics))
+                metrics = [
+                    Metric(key, value, start + int(step * per_step), step) for key, value, step in record.metrics
+                ]
+                params = [Param(key, value) for key, value in record.params.items()]
+                self.client.log_batch(run_id, params=params)
+                for first in range(0, len(metrics), BATCH):
+                    self.client.log_batch(run_id, metrics=metrics[first : first + BATCH])
+                self.client.log_inputs(run_id, [self._dataset_input(dataset)])
+                self.client.set_terminated(run_id, "FINISHED", int(ended * 1000))
+        return run_id
+
+    def write_failure(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
+        """Writes a run that could not be trained, with status FAILED."""
+        with self.translated():
+            run_id = self._create(name, int(time.time() * 1000), tags)
+            self.client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
+            self.client.set_terminated(run_id, "FAILED")
+        return run_id
+
+    def open_sweep(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
+        """Makes the parent run of a sweep (RUNNING) and returns its run id."""
+        with self.translated():
+            run_id = self._create(name, int(time.time() * 1000), tags)
+            self.client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
+        return run_id
+
+    def close_sweep(
+        self, run_id: str, status: str, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str
+    ) -> None:
+        """Writes a sweep's outcome to its parent run and ends it with `status` (FINISHED, FAILED, KILLED)."""
+        now = int(time.time() * 1000)
+        with self.translated():
+            self._write_files(run_id, files)
+            tags = [RunTag("mlflow.note.content", note)]
+            tags += [RunTag("mlflow.loggedArtifacts", json.dumps([{"path": p, "type": "table"} for p in files]))]
+            self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()], tags=tags)
+            self.client.set_terminated(run_id, status, now)
+
+    def _create(self, name: str, start: int, tags: Mapping[str, str]) -> str:
+        about = {"mlflow.user": user(), "mlflow.source.name": "seedbed", "mlflow.source.type": "LOCAL"}
+        run = self.client.create_run(self.experiment_id, start, {**about, **tags}, name)
+        return str(run.info.run_id)
+
+    @contextlib.contextmanager
+    def closing(self, run_id: str) -> Iterator[None]:
+        """Marks the run FAILED (KILLED on Ctrl-C) if the block does not come to its end."""
+        try:
+            yield
+        except BaseException as error:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            with contextlib.suppress(*STORE_ERRORS):
+                self.client.set_terminated(run_id, status)
+            raise
+
+    def _write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+
+    def _dataset_input(self, dataset: Dataset) -> DatasetInput:
+        if dataset.digest not in self._datasets:
+            frame = pd.DataFrame(dataset.raw_X, columns=list(dataset.features))
+            for j, target in enumerate(dataset.targets):
+                frame[target if target not in frame else f"target {target}"] = dataset.raw_y[:, j]
+            target = str(frame.columns[-1])
+            described = from_pandas(frame, targets=target, name=dataset.name[:500], digest=dataset.digest).to_dict()
+            described |= {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": "seedbed"}})}
+            entity = DatasetEntity(**described)
+            self._datasets[dataset.digest] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
+        return self._datasets[dataset.digest]
+
+    def get(self, run_id: str) -> StoredRun:
+        """The run of this id. Raises UserError if the store has none."""
+        with self.translated():
+            return self.client.get_run(run_id)
+
+
+def in_or_any(fingerprints: Sequence[str]) -> str:
+    """The search condition for few fingerprints by name, for many any: one long search beats many short ones."""
+    few = len(fingerprints) == 1
+    return f"= '{fingerprints[0]}'" if few else "LIKE '%'"
+
+
+def check_uri(uri: str) -> None:
+    """Raises UserError for an address that no store can be at, or where no server answers."""
+    scheme = uri.split(":", 1)[0].split("+", 1)[0]
+    if "://" not in uri or scheme not in SCHEMES:
+        raise UserError(
+            f"tracking.uri is {public_uri(uri)}, but it must be like sqlite:///mlflow.db, "
+            "postgresql://host/database or http://host:5000."
+        )
+    if scheme == "sqlite":
+        file = database_file(uri)
+        if not file.parent.is_dir():
+            raise UserError(f"tracking.uri is {uri}, but the folder {file.parent} does not exist: make it first.")
+        if file.is_dir():
+            raise UserError(f"tracking.uri is {uri}, but {file} is a folder: name a database file.")
+    elif scheme in ("http", "https"):
+        parts = urlsplit(uri)
+        try:
+            port = parts.port or (443 if scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"No server answers at {public_uri(uri)} ({error}): start it, or change tracking.uri."
+            ) from error
+
+
+def database_file(uri: str) -> Path:
+    """The absolute path of a SQLite URI's file. Raises UserError if the URI names none."""
+    try:
+        name = make_url(uri).database
+    except ArgumentError as error:
+        raise UserError(f"tracking.uri is {uri}, but it must be like sqlite:///mlflow.db.") from error
+    if not name or name == ":memory:":
+        raise UserError(f"tracking.uri is {uri}, which keeps nothing: name a file, like sqlite:///mlflow.db.")
+    return Path(name).absolute()
+
+
+def artifact_folder(uri: str, tracking: TrackingConfig) -> str | None:
+    """Where a new experiment keeps its files: `tracking.artifacts`, else `<name>-artifacts` beside the database file.
+
+    A server (None) decides for itself. Raises UserError if the folder cannot be made.
+    """
+    scheme = uri.split(":", 1)[0]
+    if tracking.artifacts is not None:
+        folder = Path(tracking.artifacts).expanduser().absolute()
+    elif scheme.startswith("sqlite"):
+        file = database_file(uri)
+        folder = file.with_name(f"{file.stem}-artifacts")
+    elif scheme in ("http", "https"):
+        return None
+    else:
+        folder = Path("mlflow-artifacts").absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made ({error.strerror}): change tracking.artifacts.") from error
+    return folder.as_uri()
+
+
+def first_sentence(text: str) -> str:
+    """The first line of a library's message, without its full stop, at most 200 characters."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line[:200].rstrip(".: ")
+
+
+def user() -> str:
+    """The login name, or `unknown` where there is none (some containers)."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,0 +1,162 @@
+"""Full-batch gradient descent over a stack: loss curves, and snapshots of networks after chosen numbers of updates.
+
+`curve[e]` belongs to the network after e updates, so E updates give E + 1 points and point 0 is the untrained net.
+A longer training begins with the very bits of a shorter one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.network import Rule, Stack, Weights
+
+Array = NDArray[np.float64]
+Progress = Callable[[int], None]
+
+REPORT_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One network after some updates: matrices[l] (in, out), biases[l] (out,), its prediction (n, k)."""
+
+    matrices: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    prediction: Array
+
+    @property
+    def is_finite(self) -> bool:
+        """True if all weights are finite."""
+        return all(bool(np.isfinite(array).all()) for array in self.matrices + self.biases)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all networks of a stack share: rows X (n, d), y (n, k), the rule, the raw sums to record."""
+
+    X: Array
+    y: Array
+    rule: Rule
+    raw_sums: tuple[str, ...] = ("squares",)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One network's training. curves[raw] is (E + 1,); snapshots by number of updates.
+
+    `last_finite` is the number of updates up to which the curve and the weights are finite (-1: not even the first).
+    Curves and snapshots behind it are kept out.
+    """
+
+    curves: dict[str, Array]
+    snapshots: dict[int, Snapshot]
+    last_finite: int
+
+
+def train(
+    problem: Problem,
+    initial: Weights,
+    learning_rates: Array,
+    stops: Sequence[Sequence[int]],
+    progress: Progress | None = None,
+) -> list[Trajectory]:
+    """Trains r networks from `initial`, network i to max(stops[i]) updates, with a snapshot at each of stops[i].
+
+    learning_rates is (r,). `progress` is called now and then with the number of updates made since its last call,
+    all networks together. Networks that become non-finite do not disturb the others and give no warning.
+    """
+    order = np.argsort([-max(wanted) for wanted in stops], kind="stable")
+    with np.errstate(all="ignore"):
+        curves, snapshots = descend(
+            problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress
+        )
+        trajectories: list[Trajectory | None] = [None] * len(order)
+        for lane, i in enumerate(order):
+            columns = {raw: curve[: max(stops[i]) + 1, lane].copy() for raw, curve in curves.items()}
+            network = initial.take(slice(i, i + 1)), learning_rates[i : i + 1]
+            trajectories[i] = finite_part(problem, *network, columns, snapshots[lane])
+    return [trajectory for trajectory in trajectories if trajectory is not None]
+
+
+def descend(
+    problem: Problem,
+    weights: Weights,
+    learning_rates: Array,
+    stops: Sequence[Sequence[int]],
+    progress: Progress | None = None,
+) -> tuple[dict[str, Array], list[dict[int, Snapshot]]]:
+    """The loop. Networks come in order of falling max(stops); those that are done leave the stack.
+
+    Returns curves by raw sum, (longest + 1, lanes), and for each network its snapshots by number of updates.
+    """
+    lasts = np.array([max(wanted) for wanted in stops])
+    stack = Stack(problem.X, problem.y, weights, learning_rates, problem.rule)
+    curves = {raw: np.empty((int(lasts[0]) + 1, stack.lanes)) for raw in problem.raw_sums}
+    snapshots: list[dict[int, Snapshot]] = [{} for _ in stops]
+    start = 0
+    for stop in sorted({stop for wanted in stops for stop in wanted}):
+        reported = start
+        for epoch in range(start, stop):
+            if progress and epoch - reported == REPORT_EVERY:
+                progress(REPORT_EVERY * stack.runs)
+                reported = epoch
+            stack.forward()
+            measure(stack, curves, epoch)
+            stack.update()
+        if progress:
+            progress((stop - reported) * stack.runs)
+        stack.forward()
+        measure(stack, curves, stop)
+        for lane in range(stack.runs):
+            if stop in stops[lane]:
+                snapshots[lane][stop] = snapshot(stack, lane)
+        left = int((lasts > stop).sum())
+        if 0 < left < stack.runs:
+            stack = Stack(problem.X, problem.y, stack.weights.take(slice(left)), learning_rates[:left], problem.rule)
+        start = stop
+    return curves, snapshots
+
+
+def measure(stack: Stack, curves: dict[str, Array], epoch: int) -> None:
+    """Records the raw sums of the current networks as point `epoch`."""
+    for raw, curve in curves.items():
+        stack.measure(raw, curve[epoch, : stack.lanes])
+
+
+def snapshot(stack: Stack, lane: int) -> Snapshot:
+    """The network in one lane after `forward`."""
+    return Snapshot(
+        tuple(matrix[..., lane].copy() for matrix in stack.weights.matrices),
+        tuple(bias[..., lane].copy() for bias in stack.weights.biases),
+        stack.activations[-1][..., lane].copy(),
+    )
+
+
+def finite_part(
+    problem: Problem, network: Weights, rate: Array, curves: dict[str, Array], snapshots: dict[int, Snapshot]
+) -> Trajectory:
+    """Cuts a trajectory where the loss or a weight stops being finite, and puts a snapshot at its last finite state.
+
+    Weights that are not finite stay so, hence the last finite state behind a finite loss is found by bisection; a
+    shorter training has the same bits, so it can be made again.
+    """
+    finite = np.logical_and.reduce([np.isfinite(curve) for curve in curves.values()])
+    last = len(finite) - 1 if finite.all() else int(np.argmin(finite)) - 1
+
+    def state(updates: int) -> Snapshot:
+        if updates not in snapshots:
+            snapshots[updates] = descend(problem, network, rate, [[updates]])[1][0][updates]
+        return snapshots[updates]
+
+    if last >= 0 and not state(last).is_finite:
+        good, bad = -1, last
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if state(middle).is_finite else (good, middle)
+        last = good
+    kept = {updates: state for updates, state in snapshots.items() if updates <= max(last, 0)}
+    if last < 0:
+        kept[0] = state(0)
+    return Trajectory({raw: curve[: last + 1] for raw, curve in curves.items()}, kept, last)
