@@ -1,5 +1,6 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 
@@ -11,50 +12,65 @@ from pipeline.errors import UserError
 OVERRIDES = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Verb(click.Command):
+    """A command whose help is printed as it is written: it is wrapped by hand, and has tables."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the help without filling paragraphs."""
+        formatter.write_paragraph()
+        for line in inspect.cleandoc(self.help or "").splitlines():
+            formatter.write(f"  {line}".rstrip() + "\n")
+
+
+class Verbs(Verb, click.Group):
+    """The verbs."""
+
+    command_class = Verb
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="seedbed")
 def cli() -> None:
-    r"""Train families of small NumPy networks from configs, and keep every run in MLflow.
+    """Train families of small NumPy networks from configs, and keep every run in MLflow.
 
-    \b
     Try:
       seedbed train experiment=happiness      one run; its figures are those of the tutorial
       seedbed sweep experiment=architectures  480 runs: architectures x seeds x learning rates x epochs
       seedbed ui                              look at them in MLflow
+      seedbed published                       every figure the tutorials print, beside ours
     """
 
 
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def train(overrides: tuple[str, ...]) -> None:
-    r"""Train one run from a config.
+    """Train one run from a config.
 
     OVERRIDES are Hydra's: key=value words that change the default config (conf/config.yaml), and Hydra's own options.
 
-    \b
     Groups (swapped whole):
       experiment=   a file of experiments/ (see `seedbed list`)
       data=         happiness, exam, first_column, cat_shop
       init=         normal, uniform, given
       tracking=     mlflow, none
       executor=     auto, serial
-    \b
+
     Keys (tuned):
       network.hidden=[4,5]  network.bias=true
       training.learning_rate=0.5  training.epochs=1000  training.loss=half_sse|sse|mse
       training.metrics=[mse,mean_abs]  seed=7  numerics=portable|fast
       tracking.uri=sqlite:///runs.db  tracking.experiment=NAME
       data.X=[[0,0],[0,1],[1,0],[1,1]]  data.y=[0,1,1,0]  data.scaling=none|max|divide|standard
-    \b
+
     Hydra's options:
       --cfg job     print the composed config and stop (with --resolve, resolved)
       --info        print how it was composed
       --multirun    the same as `seedbed sweep`
-    \b
-    Examples:
+
+    For example:
       seedbed train experiment=happiness training.epochs=400
       seedbed train data=cat_shop network.hidden=[8] network.bias=true seed=3
-    \b
+
     The same config again is found in MLflow and not trained a second time.
     """
     from pipeline.words import start_hydra
@@ -65,27 +81,86 @@ def train(overrides: tuple[str, ...]) -> None:
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def sweep(overrides: tuple[str, ...]) -> None:
-    r"""Train every combination of values as one sweep.
+    """Train every combination of values as one sweep.
 
     OVERRIDES are those of `seedbed train`; a key may have several values. Quote them for the shell.
 
-    \b
     Values:
       training.learning_rate=0.1,0.5,1       these
       'seed=range(0,10)'                     0 to 9
       'network.hidden=[4],[4,5]'             two architectures
       'data=glob(*)'                         every choice of a group
-    \b
-    Examples:
+
+    For example:
       seedbed sweep experiment=architectures
       seedbed sweep experiment=architectures 'seed=range(0,50)'    other seeds than the file's
       seedbed sweep data=cat_shop 'seed=range(0,10)' training.learning_rate=0.1,1
-    \b
+
     All configs are checked before the first run trains. Runs that are finished in the store are not trained again.
     """
     from pipeline.words import start_hydra
 
     start_hydra(["--multirun", *overrides])
+
+
+@cli.command(name="list")
+def list_() -> None:
+    """Name the experiments and data sets there are, each with its question."""
+    from pipeline.verbs import list_everything
+
+    list_everything()
+
+
+@cli.command()
+@click.argument("tutorials", nargs=-1)
+def published(tutorials: tuple[str, ...]) -> None:
+    """Compare every figure the tutorials print with ours.
+
+    Trains what is needed (about a minute, nothing is stored) and prints, for each printed figure, the figure, ours, how
+    many printed digits agree, and a verdict. Exit code 1 if a figure that should agree does not.
+
+    TUTORIALS are any of happiness, exam, first_column, cat_shop; all of them if none is named.
+    """
+    from pipeline.verbs import print_published
+
+    print_published(tutorials)
+
+
+@cli.command(name="predict")
+@click.argument("words", nargs=-1)
+@click.option("--input", "file", metavar="FILE.csv", help="Rows to predict: a CSV file with the features as columns.")
+def predict_(words: tuple[str, ...], file: str | None) -> None:
+    """Predict new rows with a trained network; CSV on standard output.
+
+    WORDS:
+      run=RUN_ID                the run whose weights to use, or
+      experiment=NAME           the run of that MLflow experiment with the lowest final loss
+      rows=[[0.2,1,0.4,0.3]]    rows to predict, features in the data set's order (quote it for the shell)
+      money=0.2 sandwiches=0.4  or one row by its features' names, all of them
+      tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    For example:
+      seedbed predict experiment=happiness 'rows=[[0.2, 1.0, 0.4, 0.3]]'
+      seedbed predict run=RUN_ID --input rows.csv > predictions.csv
+
+    Inputs and predictions are in the data's own units. A value outside the training range is predicted, with a warning.
+    """
+    from pipeline.verbs import print_predictions
+
+    print_predictions(words, file)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; else the first free one from 5000.")
+def ui(words: tuple[str, ...], port: int | None) -> None:
+    """Open the MLflow UI on the store, on this machine only, until Ctrl-C.
+
+    WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
+    """
+    from pipeline.verbs import serve_ui
+
+    serve_ui(words, port)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The Hydra application behind `train` and `sweep`."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -8,37 +9,50 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.compose import register, run_config
+from pipeline.compose import plain_words, register, run_config
 from pipeline.errors import UserError
 from pipeline.identity import make_run
 from pipeline.paths import find
+from pipeline.sentences import one_sentence
 from pipeline.session import run_one
-
-
-@hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")
-def train(cfg: DictConfig) -> float:
-    """Trains the one run of a composed config; returns its final loss (infinite if it has none)."""
-    words = list(HydraConfig.get().overrides.task)
-    check_single(words)
-    outcome = run_one(make_run(run_config(cfg), words))
-    return outcome.metrics.get("result/final_loss", float("inf"))
-
-
-def check_single(words: Sequence[str]) -> None:
-    """Raises UserError if the experiment sweeps over keys that the command line does not fix."""
-    given = {word.split("=", 1)[0].lstrip("+") for word in words}
-    swept = [key for key in (HydraConfig.get().sweeper.params or {}) if key not in given]
-    if swept:
-        experiment = HydraConfig.get().runtime.choices.get("experiment")
-        raise UserError(
-            f"experiment={experiment} is a sweep over {', '.join(swept)}: use `seedbed sweep experiment={experiment}`, "
-            "or give each of these keys one value."
-        )
 
 
 def run_hydra(words: Sequence[str]) -> None:
     """Runs the application on command-line words. Raises what Hydra raises, instead of its own printing."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    errors: list[UserError] = []
+
+    def job(cfg: DictConfig) -> float:
+        try:
+            with one_sentence():
+                return train(cfg)
+        except UserError as error:  # out of a job it would make Hydra print a line of its own
+            errors.append(error)
+            return math.inf
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # without it, Hydra prints what it raises and leaves
     register()
     sys.argv = ["seedbed", *words]
-    train()
+    hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")(job)()
+    if errors:
+        raise errors[0]
+
+
+def train(cfg: DictConfig) -> float:
+    """Trains the one run of a composed config; returns its final loss (infinite if it has none)."""
+    words = plain_words(HydraConfig.get().overrides.task)
+    check_single(words)
+    outcome = run_one(make_run(run_config(cfg), words))
+    return outcome.metrics.get("result/final_loss", math.inf)
+
+
+def check_single(words: Sequence[str]) -> None:
+    """Raises UserError if the config sweeps over keys that the command line does not fix."""
+    given = {word.split("=", 1)[0].lstrip("+") for word in words}
+    swept = [key for key in (HydraConfig.get().sweeper.params or {}) if key not in given]
+    if swept:
+        experiment = HydraConfig.get().runtime.choices.get("experiment")
+        name, command = (f"experiment={experiment}", f" experiment={experiment}") if experiment else ("This config", "")
+        raise UserError(
+            f"{name} is a sweep over {', '.join(swept)}: use `seedbed sweep{command}`, or give each of these keys one "
+            "value."
+        )

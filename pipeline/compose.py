@@ -1,25 +1,38 @@
 """Hydra's side of a config: registers the schema and experiments/, and turns composed configs into RunConfigs."""
 
+import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.paths import find
+from pipeline.sentences import one_sentence, unknown_key
+
+TYPES = get_type_hints(RunConfig)
+SECTIONS: dict[str, Any] = {key: kind for key, kind in TYPES.items() if dataclasses.is_dataclass(kind)}
 
 
 @functools.cache
 def register() -> None:
-    """Makes the schema and every file of experiments/ known to Hydra, once."""
+    """Makes the schema and every file of experiments/ known to Hydra, once. Raises UserError for an unreadable file."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=writable(OmegaConf.structured(RunConfig)), provider="pipeline/config.py")
+    schema = writable(OmegaConf.structured(RunConfig))
+    schema.data.X = schema.data.y = MISSING  # the class needs some rows, but nobody should train on them by accident
+    store.store(name="schema", node=schema, provider="pipeline/config.py")
     for file in sorted(find("experiments").glob("*.yaml")):
-        node = cast(DictConfig, OmegaConf.load(file))
-        OmegaConf.update(node, "tracking.experiment", OmegaConf.select(node, "tracking.experiment") or file.stem)
+        with one_sentence():
+            node = cast(DictConfig, OmegaConf.load(file))
+            OmegaConf.update(node, "tracking.experiment", OmegaConf.select(node, "tracking.experiment") or file.stem)
         store.store(group="experiment", name=file.stem, node=node, package="_global_", provider=str(file))
+
+
+def plain_words(words: Any) -> list[str]:
+    """Overrides as they were given: OmegaConf would resolve an interpolation in one against the list of them."""
+    return cast(list[str], OmegaConf.to_container(words, resolve=False))
 
 
 def writable(node: Any) -> Any:
@@ -33,18 +46,22 @@ def writable(node: Any) -> Any:
 
 
 def run_config(cfg: DictConfig) -> RunConfig:
-    """The checked config of a composed one, whatever else Hydra put there.
+    """The checked config of a composed one, interpolations resolved. Raises UserError for anything wrong with it."""
+    with one_sentence():
+        tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    check_keys("", tree, RunConfig)
+    for key, section in SECTIONS.items():
+        check_keys(f"{key}.", tree[key], section)
+        tree[key] = section(**tree[key])
+    return RunConfig(**tree)
 
-    Raises UserError for an unknown key or a value out of range, OmegaConf's errors for a missing or unconvertible one.
-    """
-    known = RunConfig.__dataclass_fields__
-    for key in cfg:
-        if key not in known and key != "hydra":
-            raise UserError(f"{key!s} is not a key of the config; the top-level keys are {', '.join(known)}.")
-    return RunConfig(**{key: plain(cfg, key) for key in known})
 
-
-def plain(cfg: DictConfig, key: str) -> Any:
-    """The value of a top-level key as a plain object or dataclass, interpolations resolved."""
-    value = cfg[key]
-    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+def check_keys(prefix: str, tree: dict[str, Any], kind: Any) -> None:
+    """Raises UserError unless `tree` has the keys of a dataclass, no more and no less."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in tree:
+        if key not in known:
+            raise UserError(unknown_key(f"{prefix}{key}"))
+    for key in known:
+        if key not in tree:
+            raise UserError(f"The config lacks {prefix}{key}, which every run needs.")

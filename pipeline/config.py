@@ -1,11 +1,13 @@
 """The config of one run: frozen dataclasses that are Hydra's schema and check their values.
 
-Types are checked by OmegaConf when a config is composed, values here, when the dataclasses are built. Rows and
-weights are typed loosely, because OmegaConf's `list[list[float]]` refuses whole numbers; they are checked here too.
+OmegaConf checks types when a config is composed, the dataclasses check values when they are built, and TAKES says for
+both what a key takes. Typed `Any` and checked here is what OmegaConf is too strict about (its `list[list[float]]`
+refuses whole numbers) or too lax (it takes 5 for true).
 """
 
 import itertools
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,47 +23,125 @@ DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial")
 
+MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
+MOST_WEIGHTS = 10_000_000
+MOST_SKIPPED = 100_000
+LONGEST_NAME = 500  # of an experiment in MLflow
 
-def check(good: bool, key: str, given: object, want: str) -> None:
-    """Raises UserError naming the key, what it was given and what it takes, unless `good`."""
+
+def one_of(choices: Iterable[str]) -> str:
+    """The choices in words."""
+    names = list(choices)
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+
+
+NAME = f"a name, not blank, of at most {LONGEST_NAME} characters"
+NAMES = "null or a list of names, all different and none empty"
+DIVISOR = "a number other than 0, or a list of such with one a column"
+POSITIVE = "a finite number > 0"
+TAKES = {
+    "data.name": NAME,
+    "data.X": "a list of rows, each a list of numbers, like [[0, 1], [1, 1]]",
+    "data.y": "a list of rows, each a list of numbers, or a list with one number a row, like [0, 1]",
+    "data.features": NAMES,
+    "data.targets": NAMES,
+    "data.rows": NAMES,
+    "data.scaling": one_of(SCALINGS),
+    "data.divide_by": DIVISOR,
+    "data.target_scaling": one_of(SCALINGS),
+    "data.target_divide_by": DIVISOR,
+    "network": "set key by key, as in network.hidden=[4]",
+    "network.hidden": "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)",
+    "network.activation": one_of(ACTIVATIONS),
+    "network.output_activation": one_of(ACTIVATIONS),
+    "network.bias": "true or false",
+    "init.scheme": one_of(SCHEMES),
+    "init.scale": POSITIVE,
+    "init.low": "a finite number",
+    "init.high": "a finite number above init.low",
+    "init.generator": one_of(GENERATORS),
+    "init.skip_networks": f"a whole number from 0 to {MOST_SKIPPED}",
+    "init.weights": "a list with one matrix (inputs x outputs) a layer",
+    "training": "set key by key, as in training.epochs=500",
+    "training.learning_rate": POSITIVE,
+    "training.epochs": f"a whole number from 0 to {MOST_EPOCHS}",
+    "training.loss": one_of(LOSSES),
+    "training.metrics": f"a list, without repetitions, of {', '.join(RAW_SUMS)}",
+    "training.derivative": one_of(DERIVATIVES),
+    "training.batch_size": "null, as every update uses all rows",
+    "seed": f"a whole number from 0 to {2**32 - 1}",
+    "numerics": one_of(NUMERICS),
+    "tracking.uri": "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000",
+    "tracking.experiment": NAME,
+    "tracking.artifacts": "null (beside the database file) or a folder",
+    "tracking.curve_points": "a whole number >= 2",
+    "executor.kind": one_of(EXECUTORS),
+}
+
+
+def check(good: bool, key: str, given: object, want: str | None = None) -> None:
+    """Raises UserError naming the key, what it was given and what it takes (see TAKES), unless `good`."""
     if not good:
-        raise UserError(f"{key} is {shown(given)}, but it must be {want}.")
+        raise UserError(wrong_value(key, given, want))
 
 
-def shown(value: object) -> str:
-    """`value` as it would be typed, cut to a readable length."""
-    text = "null" if value is None else str(value) if not isinstance(value, str) else value or "empty"
-    return text if len(text) <= 60 else text[:57] + "..."
+def wrong_value(key: str, given: object, want: str | None = None) -> str:
+    """The sentence for a value that a key, or a place in its list like `data.X[1]`, does not take."""
+    base = re.sub(r"\[.*", "", key)
+    subject = "it" if want or base == key else base
+    return f"{key} is {shown(given)}, but {subject} must be {want or TAKES[base]}."
 
 
-def check_choice(key: str, given: str, choices: Iterable[str]) -> None:
-    """Raises UserError unless `given` is one of `choices`."""
-    check(given in choices, key, given, "one of " + ", ".join(choices))
+def shown(value: object, most: int = 60) -> str:
+    """`value` as it would be typed, on one line and cut to a readable length."""
+    text = typed(value)
+    if isinstance(value, str) and text.strip() != text:
+        text = f'"{text}"'
+    text = text or "empty"
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def typed(value: object) -> str:
+    """`value` as it would be typed on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(typed, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{typed(key)}: {typed(item)}" for key, item in value.items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def is_number(value: object) -> bool:
-    """True for a finite int or float that is not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """True for an int or float that is finite as a float, and is not a bool."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_name(text: str) -> bool:
+    """True for a text that can name a data set or an experiment."""
+    return bool(text.strip()) and len(text) <= LONGEST_NAME
 
 
 def check_matrix(key: str, rows: Any) -> None:
     """Raises UserError unless `rows` is a non-empty list of equally long, non-empty lists of finite numbers."""
     check(isinstance(rows, list) and len(rows) > 0, key, rows, "a list of at least one row, like [[0, 1], [1, 1]]")
     for i, row in enumerate(rows):
-        check(isinstance(row, list) and len(row) > 0, f"{key}[{i}]", row, "a list of at least one number")
-        check(len(row) == len(rows[0]), f"{key}[{i}]", row, f"{len(rows[0])} numbers long, like the first row")
-        for value in row:
-            check(is_number(value), f"{key}[{i}]", row, "made of finite numbers only")
+        check(isinstance(row, list) and len(row) > 0, f"{key}[{i}]", row, "a row of at least one number, like [0, 1]")
+        check(len(row) == len(rows[0]), f"{key}[{i}]", row, f"of length {len(rows[0])}, like the first row")
+        check(all(map(is_number, row)), f"{key}[{i}]", row, "made of finite numbers only")
 
 
 def check_names(key: str, names: Any) -> None:
     """Raises UserError unless `names` is null or a list of distinct, non-empty names."""
     if names is None:
         return
-    check(isinstance(names, list), key, names, "null or a list of names")
+    check(isinstance(names, list) and not any(isinstance(name, list | dict | None) for name in names), key, names)
     texts = [str(name).strip() for name in names]
-    check(all(texts), key, names, "made of names that are not empty")
-    check(len(set(texts)) == len(texts), key, names, "made of names that differ from each other")
+    check(all(texts) and len(set(texts)) == len(texts), key, names)
 
 
 def check_divisor(key: str, scaling: str, divisor: Any) -> None:
@@ -71,7 +151,7 @@ def check_divisor(key: str, scaling: str, divisor: Any) -> None:
         return
     values = divisor if isinstance(divisor, list) else [divisor]
     good = len(values) > 0 and all(is_number(value) and value != 0 for value in values)
-    check(good, key, divisor, "a number other than 0, or a list of such with one a column, as the scaling is divide")
+    check(good, key, divisor, f"{DIVISOR}, as the scaling is divide")
 
 
 @dataclass(frozen=True)
@@ -90,21 +170,19 @@ class DataConfig:
     target_divide_by: Any = None
 
     def __post_init__(self) -> None:
-        check(bool(self.name.strip()), "data.name", self.name, "a name that is not empty")
-        if isinstance(self.y, list) and all(is_number(value) for value in self.y):
+        check(is_name(self.name), "data.name", self.name)
+        check(isinstance(self.X, list), "data.X", self.X)
+        check(isinstance(self.y, list), "data.y", self.y)
+        if not any(isinstance(row, list) for row in self.y):
             object.__setattr__(self, "y", [[value] for value in self.y])
         check_matrix("data.X", self.X)
         check_matrix("data.y", self.y)
-        check(
-            len(self.X) == len(self.y),
-            "data.y",
-            f"{len(self.y)} rows long",
-            f"as long as data.X, which has {len(self.X)} rows",
-        )
+        if len(self.X) != len(self.y):
+            raise UserError(f"data.y has {len(self.y)} rows, but it must have {len(self.X)}, as data.X has.")
         for key, names in (("features", self.features), ("targets", self.targets), ("rows", self.rows)):
             check_names(f"data.{key}", names)
-        check_choice("data.scaling", self.scaling, SCALINGS)
-        check_choice("data.target_scaling", self.target_scaling, SCALINGS)
+        check(self.scaling in SCALINGS, "data.scaling", self.scaling)
+        check(self.target_scaling in SCALINGS, "data.target_scaling", self.target_scaling)
         check_divisor("data.divide_by", self.scaling, self.divide_by)
         check_divisor("data.target_divide_by", self.target_scaling, self.target_divide_by)
 
@@ -116,12 +194,14 @@ class NetworkConfig:
     hidden: list[int] = field(default_factory=lambda: [4])
     activation: str = "sigmoid"
     output_activation: str = "sigmoid"
-    bias: bool = False
+    bias: Any = False
 
     def __post_init__(self) -> None:
-        check(all(units >= 1 for units in self.hidden), "network.hidden", self.hidden, "a list of whole numbers >= 1")
-        check_choice("network.activation", self.activation, ACTIVATIONS)
-        check_choice("network.output_activation", self.output_activation, ACTIVATIONS)
+        good = isinstance(self.hidden, list) and all(type(units) is int and units >= 1 for units in self.hidden)
+        check(good, "network.hidden", self.hidden)
+        check(isinstance(self.bias, bool), "network.bias", self.bias)
+        check(self.activation in ACTIVATIONS, "network.activation", self.activation)
+        check(self.output_activation in ACTIVATIONS, "network.output_activation", self.output_activation)
 
 
 @dataclass(frozen=True)
@@ -137,30 +217,20 @@ class InitConfig:
     weights: Any = None
 
     def __post_init__(self) -> None:
-        check_choice("init.scheme", self.scheme, SCHEMES)
-        check_choice("init.generator", self.generator, GENERATORS)
-        check(math.isfinite(self.scale) and self.scale > 0, "init.scale", self.scale, "a finite number > 0")
-        check(math.isfinite(self.low), "init.low", self.low, "a finite number")
-        check(
-            math.isfinite(self.high) and self.high > self.low,
-            "init.high",
-            self.high,
-            f"a finite number above init.low, which is {self.low}",
-        )
-        check(0 <= self.skip_networks <= 100_000, "init.skip_networks", self.skip_networks, "from 0 to 100000")
-        if self.scheme == "given":
-            check(
-                isinstance(self.weights, list) and len(self.weights) > 0,
-                "init.weights",
-                self.weights,
-                "a list with one matrix a layer, as init.scheme is given",
-            )
-            for layer, matrix in enumerate(self.weights):
-                check_matrix(f"init.weights[{layer}]", matrix)
-        else:
-            check(
-                self.weights is None, "init.weights", self.weights, f"null as init.scheme is {self.scheme}, not given"
-            )
+        check(self.scheme in SCHEMES, "init.scheme", self.scheme)
+        check(self.generator in GENERATORS, "init.generator", self.generator)
+        check(math.isfinite(self.scale) and self.scale > 0, "init.scale", self.scale)
+        check(math.isfinite(self.low), "init.low", self.low)
+        above = math.isfinite(self.high) and self.high > self.low
+        check(above, "init.high", self.high, f"a finite number above init.low, which is {self.low}")
+        check(0 <= self.skip_networks <= MOST_SKIPPED, "init.skip_networks", self.skip_networks)
+        if self.scheme != "given":
+            check(self.weights is None, "init.weights", self.weights, f"null, as init.scheme is {self.scheme}")
+            return
+        good = isinstance(self.weights, list) and len(self.weights) > 0
+        check(good, "init.weights", self.weights, f"{TAKES['init.weights']}, as init.scheme is given")
+        for layer, matrix in enumerate(self.weights):
+            check_matrix(f"init.weights[{layer}]", matrix)
 
 
 @dataclass(frozen=True)
@@ -176,14 +246,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         good = math.isfinite(self.learning_rate) and self.learning_rate > 0
-        check(good, "training.learning_rate", self.learning_rate, "a finite number > 0")
-        check(0 <= self.epochs <= 1_000_000_000, "training.epochs", self.epochs, "a whole number >= 0 (at most 10^9)")
-        check_choice("training.loss", self.loss, LOSSES)
-        for metric in self.metrics:
-            check_choice("training.metrics", metric, RAW_SUMS)
-        check(len(set(self.metrics)) == len(self.metrics), "training.metrics", self.metrics, "without repetitions")
-        check_choice("training.derivative", self.derivative, DERIVATIVES)
-        check(self.batch_size is None, "training.batch_size", self.batch_size, "null (training uses all rows at once)")
+        check(good, "training.learning_rate", self.learning_rate)
+        check(0 <= self.epochs <= MOST_EPOCHS, "training.epochs", self.epochs)
+        check(self.loss in LOSSES, "training.loss", self.loss)
+        names = isinstance(self.metrics, list) and all(metric in RAW_SUMS for metric in self.metrics)
+        check(names and len(set(self.metrics)) == len(self.metrics), "training.metrics", self.metrics)
+        check(self.derivative in DERIVATIVES, "training.derivative", self.derivative)
+        check(self.batch_size is None, "training.batch_size", self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -196,15 +265,10 @@ class TrackingConfig:
     curve_points: int = 300
 
     def __post_init__(self) -> None:
-        check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri, "an MLflow tracking URI")
-        check(bool(self.experiment.strip()), "tracking.experiment", self.experiment, "a name that is not empty")
-        check(
-            self.artifacts is None or bool(self.artifacts.strip()),
-            "tracking.artifacts",
-            self.artifacts,
-            "null or a folder",
-        )
-        check(self.curve_points >= 2, "tracking.curve_points", self.curve_points, "a whole number >= 2")
+        check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri)
+        check(is_name(self.experiment), "tracking.experiment", self.experiment)
+        check(self.artifacts is None or bool(self.artifacts.strip()), "tracking.artifacts", self.artifacts)
+        check(self.curve_points >= 2, "tracking.curve_points", self.curve_points)
 
 
 @dataclass(frozen=True)
@@ -214,7 +278,7 @@ class ExecutorConfig:
     kind: str = "auto"
 
     def __post_init__(self) -> None:
-        check_choice("executor.kind", self.kind, EXECUTORS)
+        check(self.kind in EXECUTORS, "executor.kind", self.kind)
 
 
 @dataclass(frozen=True)
@@ -231,18 +295,21 @@ class RunConfig:
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
 
     def __post_init__(self) -> None:
-        check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 4294967295")
-        check_choice("numerics", self.numerics, NUMERICS)
+        check(0 <= self.seed < 2**32, "seed", self.seed)
+        check(self.numerics in NUMERICS, "numerics", self.numerics)
+        shapes = list(itertools.pairwise([len(self.data.X[0]), *self.network.hidden, len(self.data.y[0])]))
+        weights = sum(inputs * outputs for inputs, outputs in shapes)
+        fits = f"of at most {MOST_WEIGHTS} weights in all, and these layers have {weights}"
+        check(weights <= MOST_WEIGHTS, "network.hidden", self.network.hidden, fits)
         if self.init.scheme == "given":
-            self._check_given_weights()
+            check_shapes(self.init.weights, shapes)
 
-    def _check_given_weights(self) -> None:
-        sizes = [len(self.data.X[0]), *self.network.hidden, len(self.data.y[0])]
-        want = [list(pair) for pair in itertools.pairwise(sizes)]
-        given = [[len(matrix), len(matrix[0])] for matrix in self.init.weights]
-        check(
-            given == want,
-            "init.weights",
-            f"of shapes {given}",
-            f"of shapes {want} (inputs x outputs of each layer, from data and network.hidden)",
+
+def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:
+    """Raises UserError unless the given matrices have the network's shapes, (inputs, outputs) of each layer."""
+    given = [(len(matrix), len(matrix[0])) for matrix in weights]
+    if given != shapes:
+        raise UserError(
+            f"init.weights has the shapes {shown(given)}, but it must have {shown(shapes)}, [inputs, outputs] of each "
+            "layer, as data and network.hidden say."
         )

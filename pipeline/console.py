@@ -48,7 +48,7 @@ class Display:
             console=err,
             transient=True,
         )
-        self.task = self.bar.add_task("", total=self.updates, runs=f"0/{runs} runs", best="")
+        self.task = self.bar.add_task("", total=self.updates, runs=self.runs_text, best="")
 
     def __enter__(self) -> Self:
         if err.is_terminal:
@@ -58,7 +58,8 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if err.is_terminal:
+            self.bar.stop()
 
     def report(self, updates: int, outcomes: Sequence[Outcome]) -> None:
         """Takes note of updates made and runs ended."""
@@ -67,12 +68,19 @@ class Display:
         losses = (outcome.metrics.get("result/final_loss", math.inf) for outcome in outcomes)
         self.best = min(self.best, *losses, math.inf)
         best = f"best loss {self.best:.3g}" if math.isfinite(self.best) else ""
-        self.bar.update(self.task, completed=self.made, runs=f"{self.done}/{self.runs} runs", best=best)
+        self.bar.update(self.task, completed=self.made, runs=self.runs_text, best=best)
         now = time.monotonic()
         if not err.is_terminal and now - self.printed > LINE_EVERY:
             self.printed = now
             rate = self.made / (now - self.started)
-            print(f"{self.done}/{self.runs} runs, {rate:,.0f} updates/s {best}".rstrip(), file=sys.stderr, flush=True)
+            share = f"{self.made / self.updates:.0%}"
+            told = ", ".join(filter(None, [self.runs_text, share, f"{rate:,.0f} updates/s", best]))
+            print(told, file=sys.stderr, flush=True)
+
+    @property
+    def runs_text(self) -> str:
+        """How many of the runs have ended; empty where runs are not what is counted."""
+        return f"{self.done}/{self.runs} runs" if self.runs else ""
 
 
 def say(text: str) -> None:
@@ -101,14 +109,21 @@ def print_failures(outcomes: Sequence[Outcome], most: int = 20) -> None:
         err.print(Text(f"... and {len(failed) - most} more failed runs, in failures.json of the sweep's run"))
 
 
+def decimals(value: object) -> str:
+    """A number with eight decimals, or eight digits where it is large."""
+    return f"{value:.8f}" if isinstance(value, float) and abs(value) < 1e6 else f"{value:.8g}"
+
+
 def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], most: int = 20) -> None:
     """Prints the predictions of a run as a table, with the eight decimals that the tutorials print; no features."""
     table = Table()
+    if not columns:
+        return
     kept = [i for i, name in enumerate(columns) if name.startswith(("input", "prediction", "target", "error"))]
     for i in kept:
         table.add_column(columns[i], justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows[:most]:
-        table.add_row(str(row[0]), *(f"{row[i]:.8f}" for i in kept[1:]))
+        table.add_row(str(row[0]), *(decimals(row[i]) for i in kept[1:]))
     out.print(table)
     if len(rows) > most:
         say(f"... and {len(rows) - most} more rows")

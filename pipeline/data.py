@@ -56,9 +56,9 @@ def fit_scale(key: str, kind: str, divisor: Any, x: Array) -> Scale:
         check(given.size in (1, columns), key.replace("scaling", "divide_by"), divisor, want)
         factor = np.broadcast_to(given, (columns,)).copy()
     elif kind == "standard":
-        offset = x.mean(axis=0)
-        deviation = np.sqrt(((x - offset) ** 2).mean(axis=0))
-        factor = np.where(deviation > 0, deviation, 1.0)
+        constant = (x == x[0]).all(axis=0)  # the mean of equal numbers may differ from them in the last bit
+        offset = np.where(constant, x[0], x.mean(axis=0))
+        factor = np.where(constant, 1.0, np.sqrt(((x - offset) ** 2).mean(axis=0)))
     return Scale(offset, factor)
 
 
@@ -95,10 +95,11 @@ def make_dataset(config: DataConfig) -> Dataset:
     features = names_or("x", config.features, raw_X.shape[1])
     targets = names_or("y", config.targets, raw_y.shape[1])
     rows = row_names(config.rows, config.X)
-    input_scale = fit_scale("data.scaling", config.scaling, config.divide_by, raw_X)
-    target_scale = fit_scale("data.target_scaling", config.target_scaling, config.target_divide_by, raw_y)
-    X, y = input_scale.apply(raw_X), target_scale.apply(raw_y)
-    if not (np.isfinite(X).all() and np.isfinite(y).all()):
+    with np.errstate(all="ignore"):  # numbers that overflow are refused below
+        input_scale = fit_scale("data.scaling", config.scaling, config.divide_by, raw_X)
+        target_scale = fit_scale("data.target_scaling", config.target_scaling, config.target_divide_by, raw_y)
+        X, y = input_scale.apply(raw_X), target_scale.apply(raw_y)
+    if not all(np.isfinite(array).all() for array in (X, y, input_scale.factor, target_scale.factor)):
         raise UserError(
             "data.X and data.y must stay finite when scaled: choose another data.scaling or smaller numbers."
         )

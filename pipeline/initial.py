@@ -23,10 +23,11 @@ def initial_weights(init: InitConfig, seed: int, sizes: tuple[int, ...]) -> list
         return [np.array(matrix, dtype=np.float64) for matrix in init.weights]
     draw = Draw(init, seed)
     shapes = list(itertools.pairwise(sizes))
-    for _ in range(init.skip_networks):
-        for shape in shapes:
-            draw(shape)
-    return [draw(shape) for shape in shapes]
+    with np.errstate(over="ignore"):  # a huge scale gives infinite weights: a run that is diverged from the start
+        for _ in range(init.skip_networks):
+            for shape in shapes:
+                draw(shape)
+        return [draw(shape) for shape in shapes]
 
 
 class Draw:

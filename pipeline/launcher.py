@@ -7,10 +7,12 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
-from pipeline.compose import run_config
+from pipeline.compose import plain_words, run_config
 from pipeline.composer import Composer
+from pipeline.config import shown
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, make_run
+from pipeline.sentences import one_sentence, public
 from pipeline.session import run_sweep
 from pipeline.sweep import FAILED, Outcome
 
@@ -29,9 +31,8 @@ class Jobs:
         Raises UserError for the first config that is not, FailedRunsError (behind the last run) if runs failed.
         """
         setup_globals()
-        self.composer = self.composer or Composer(self.loader, self.config)
-        runs = [self.run(self.composer, words, first + i) for i, words in enumerate(job_overrides)]
-        outcomes = run_sweep(runs, list(self.config.hydra.overrides.task))
+        runs = self.runs(job_overrides, first)
+        outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task))
         by_fingerprint = {outcome.run.fingerprint: outcome for outcome in outcomes}
         returns = [job_return(run, by_fingerprint[run.fingerprint], first + i) for i, run in enumerate(runs)]
         if any(outcome.status == FAILED for outcome in outcomes):
@@ -40,13 +41,20 @@ class Jobs:
             )
         return returns
 
+    def runs(self, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[Run]:
+        """The jobs as runs. Raises UserError for the first one that has no good config."""
+        self.composer = self.composer or Composer(self.loader, self.config)
+        return [self.run(self.composer, words, first + i) for i, words in enumerate(job_overrides)]
+
     @staticmethod
     def run(composer: Composer, words: Sequence[str], number: int) -> Run:
         """Composes and checks one job."""
         try:
-            return make_run(run_config(composer(words)), words)
+            with one_sentence():
+                return make_run(run_config(composer(words)), words)
         except UserError as error:
-            raise UserError(f"{error} (job {number} of the sweep: {' '.join(words)})") from error
+            overrides = shown(" ".join(map(public, words)), 100)
+            raise UserError(f"job {number} of the sweep ({overrides}): {error}") from error
 
 
 def job_return(run: Run, outcome: Outcome, number: int) -> JobReturn:

@@ -17,7 +17,7 @@ index order, so that a run has the same bits on every machine. `fast` uses einsu
 not depend on its neighbours or its place: lanes are filled up to a multiple of LANES, and nothing sums over runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,3 +221,13 @@ def _gradient_einsum(h: Array, delta: Array, out: Array, scratch: Array) -> None
 
 UNROLLED = Contractions(_forward_unrolled, _backward_unrolled, _gradient_unrolled)
 EINSUM = Contractions(_forward_einsum, _backward_einsum, _gradient_einsum)
+
+
+def predict(X: Array, matrices: Sequence[Array], biases: Sequence[Array] = (), numerics: str = "portable") -> Array:
+    """Outputs (n, k) of one network, matrices[l] (in, out) and biases[l] (out,), for rows X (n, d)."""
+    weights = Weights(tuple(matrix[..., None] for matrix in matrices), tuple(bias[..., None] for bias in biases))
+    nothing = np.zeros((len(X), matrices[-1].shape[1]))
+    stack = Stack(X, nothing, weights, np.zeros(1), Rule(0.0, numerics=numerics))
+    with np.errstate(all="ignore"):
+        stack.forward()
+    return stack.activations[-1][..., 0].copy()

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[s
 
 
 def summary(result: Result) -> list[tuple[str, float, int]]:
-    """The metrics `result/...`, one value each, at the last update; values that are not finite are left out."""
+    """The metrics `result/...`, one value each, at step 0 (the UI draws bars then); what is not finite is left out."""
     values: dict[str, float] = {"result/updates": result.updates}
     loss = result.curves["loss"]
     if len(loss):
@@ -109,7 +109,7 @@ def summary(result: Result) -> list[tuple[str, float, int]]:
         if best > 0:
             values["result/log10_best_loss"] = math.log10(best)
         values |= {f"result/final_{name}": float(curve[-1]) for name, curve in result.curves.items() if name != "loss"}
-    return [(key, float(value), result.updates) for key, value in values.items()]
+    return [(key, float(value), 0) for key, value in values.items()]
 
 
 def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str, bytes]:
@@ -139,8 +139,9 @@ def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def table(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
-    """A table in the MLflow UI's form."""
-    return json.dumps({"columns": list(columns), "data": [list(row) for row in data]}).encode()
+    """A table in the MLflow UI's form; a number that is not finite becomes null, as JSON has none."""
+    rows = [[None if isinstance(value, float) and not math.isfinite(value) else value for value in row] for row in data]
+    return json.dumps({"columns": list(columns), "data": rows}).encode()
 
 
 def weight_arrays(result: Result) -> dict[str, Array]:
@@ -180,27 +181,30 @@ def predictions(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
     """
     dataset, outputs = run.dataset, result.final.prediction
     suffixes = [""] if len(dataset.targets) == 1 else [f"_{name}" for name in dataset.targets]
-    columns = ["input"]
-    values: list[Array] = []
+    scaled: dict[str, Array] = {}
+    unscaled: dict[str, Array] = {}
+    in_units = dataset.target_scale.invert(outputs)
     for j, suffix in enumerate(suffixes):
-        columns += [f"prediction{suffix}", f"target{suffix}", f"error{suffix}"]
-        values += [outputs[:, j], dataset.y[:, j], outputs[:, j] - dataset.y[:, j]]
-    columns += feature_columns(dataset.features, columns)
-    values += list(dataset.X.T)
-    if not dataset.target_scale.is_identity:
-        unscaled = dataset.target_scale.invert(outputs)
-        for j, suffix in enumerate(suffixes):
-            columns += [f"prediction_unscaled{suffix}", f"target_unscaled{suffix}"]
-            values += [unscaled[:, j], dataset.raw_y[:, j]]
-    return columns, [
-        [name, *map(float, row)] for name, row in zip(dataset.rows, zip(*values, strict=True), strict=True)
-    ]
+        scaled[f"prediction{suffix}"] = outputs[:, j]
+        scaled[f"target{suffix}"] = dataset.y[:, j]
+        scaled[f"error{suffix}"] = outputs[:, j] - dataset.y[:, j]
+        if not dataset.target_scale.is_identity:
+            unscaled[free(f"prediction_unscaled{suffix}", scaled)] = in_units[:, j]
+            unscaled[free(f"target_unscaled{suffix}", scaled)] = dataset.raw_y[:, j]
+    features: dict[str, Array] = {}
+    for name, values in zip(dataset.features, dataset.X.T, strict=True):
+        features[free(name, {"input", *scaled, *unscaled, *features})] = values
+    columns = scaled | features | unscaled
+    rows = zip(*columns.values(), strict=True)
+    data = [[name, *map(float, row)] for name, row in zip(dataset.rows, rows, strict=True)]
+    return ["input", *columns], data
 
 
-def feature_columns(features: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """The features' names, as `feature <name>` where a result column has that name already."""
-    reserved = (*taken, "prediction_unscaled", "target_unscaled")
-    return [f"feature {name}" if name in reserved else name for name in features]
+def free(name: str, taken: Collection[str]) -> str:
+    """A column's name, with a mark before it as often as another column has that name already."""
+    while name in taken:
+        name = f"feature {name}"
+    return name
 
 
 def prediction_arrays(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> dict[str, NDArray[Any]]:
@@ -216,11 +220,16 @@ def public_config(config: RunConfig) -> dict[str, Any]:
 
 
 def public_uri(uri: str | None) -> str | None:
-    """A tracking URI with user and password left out."""
-    if uri is None or "@" not in uri or "://" not in uri:
+    """A tracking URI without what may be a secret: user, password and query. A SQLite file's address has none."""
+    if uri is None or "://" not in uri or uri.startswith("sqlite"):
         return uri
     scheme, rest = uri.split("://", 1)
-    return f"{scheme}://{rest.rsplit('@', 1)[1]}"
+    place, _, query = rest.partition("?")
+    if "@" in place:
+        place = place.rpartition("@")[2]
+    elif "@" in query:  # a ? in the password: nothing before it can be told from it
+        place = "..."
+    return f"{scheme}://{place}"
 
 
 def colors(architectures: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
@@ -207,20 +207,28 @@ def csv_bytes(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
+def told_loss(run: Run, metrics: Mapping[str, float]) -> str:
+    """The final loss in words, and the lowest where that is another."""
+    if "result/final_loss" not in metrics:
+        return "no finite loss"
+    final, best = metrics["result/final_loss"], metrics["result/best_loss"]
+    lowest = "" if best == final else f" (lowest {best:.6g})"
+    return f"{run.config.training.loss} {final:.6g}{lowest}"
+
+
 def print_run(outcome: Outcome, store: "Store | None") -> None:
     """Prints how a single run ended."""
     run, metrics = outcome.run, outcome.metrics
     if outcome.status == FAILED:
         print_failures([outcome])
         return
-    if outcome.status == FOUND:
+    if outcome.status == FOUND and store and outcome.run_id:
         say(f"Nothing to train: this run is finished in the store, as run {outcome.run_id}.")
+        print_predictions(*store.table(outcome.run_id, "predictions.json"))
     if outcome.result:
         print_predictions(*predictions(run, outcome.result))
         if outcome.result.diverged_at is not None:
             say(f"The run diverged: after {outcome.result.diverged_at} updates a number was not finite any more.")
-    final, best = (metrics.get(f"result/{key}", float("nan")) for key in ("final_loss", "best_loss"))
-    loss = run.config.training.loss
-    say(f"{run.name}: {loss} {final:.6g} after {metrics['result/updates']:.0f} updates (lowest {best:.6g}).")
+    say(f"{run.name}: {told_loss(run, metrics)} after {metrics['result/updates']:.0f} updates.")
     if store:
         say(f"Kept in {store.shown_uri}, experiment {store.experiment!r}, as run {outcome.run_id}.")

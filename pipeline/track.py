@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,10 +32,11 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as StoredRun
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from pipeline.config import TrackingConfig
+from pipeline.config import TrackingConfig, wrong_value
 from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.record import Record, public_uri
@@ -42,10 +44,11 @@ from pipeline.record import Record, public_uri
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SCHEMES = (*DATABASES, "http", "https")
 DEFAULT_URI = "sqlite:///mlflow.db"
+TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
 PAGE = 1000
 BATCH = 900
 PROBE_SECONDS = 4.0
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a missing database driver
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,11 @@ class Store:
         self.shown_uri = public_uri(self.uri) or ""
         self.experiment = tracking.experiment
         check_uri(self.uri)
+        check_artifacts(tracking.artifacts)
         with self.translated():
-            self.client = MlflowClient(tracking_uri=self.uri)
+            if self.uri.startswith("sqlite"):
+                make_database(database_file(self.uri))
+            self.client = MlflowClient(tracking_uri=absolute(self.uri))
             self.experiment_id = self._experiment_id(tracking)
         self._datasets: dict[str, DatasetInput] = {}
 
@@ -83,14 +89,9 @@ class Store:
             )
         return str(found.experiment_id)
 
-    @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> contextlib.AbstractContextManager[None]:
         """Turns what MLflow, the database or the file system raise into one sentence."""
-        try:
-            yield
-        except STORE_ERRORS as error:
-            reason = first_sentence(str(error).replace(self.uri, self.shown_uri)) or type(error).__name__
-            raise UserError(f"The store {self.shown_uri} cannot be used ({reason}): check tracking.uri.") from error
+        return translated(self.uri)
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
@@ -155,9 +156,18 @@ class Store:
         with self.translated():
             self._write_files(run_id, files)
             tags = [RunTag("mlflow.note.content", note)]
-            tags += [RunTag("mlflow.loggedArtifacts", json.dumps([{"path": p, "type": "table"} for p in files]))]
+            tables = [{"path": name, "type": "table"} for name in TABLES if name in files]
+            tags += [RunTag("mlflow.loggedArtifacts", json.dumps(tables))]
             self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()], tags=tags)
             self.client.set_terminated(run_id, status, now)
+
+    def table(self, run_id: str, name: str) -> tuple[list[str], list[list[Any]]]:
+        """Columns and rows of a run's table; both empty if the file is gone."""
+        try:
+            content = json.loads(Path(self.client.download_artifacts(run_id, name)).read_bytes())
+        except STORE_ERRORS:
+            return [], []
+        return content["columns"], content["data"]
 
     def _create(self, name: str, start: int, tags: Mapping[str, str]) -> str:
         about = {"mlflow.user": user(), "mlflow.source.name": "seedbed", "mlflow.source.type": "LOCAL"}
@@ -193,10 +203,18 @@ class Store:
             self._datasets[dataset.digest] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
         return self._datasets[dataset.digest]
 
-    def get(self, run_id: str) -> StoredRun:
-        """The run of this id. Raises UserError if the store has none."""
-        with self.translated():
-            return self.client.get_run(run_id)
+
+@contextlib.contextmanager
+def translated(uri: str, about: str = "") -> Iterator[None]:
+    """Turns what MLflow, the database or the file system raise into a UserError; `about` is what was asked for."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        shown = public_uri(uri) or ""
+        reason = first_sentence(str(error).replace(uri, shown)) or type(error).__name__
+        if about:
+            raise UserError(f"{about} cannot be read from {shown} ({reason}).") from error
+        raise UserError(f"The store {shown} cannot be used ({reason}): check tracking.uri.") from error
 
 
 def in_or_any(fingerprints: Sequence[str]) -> str:
@@ -209,10 +227,7 @@ def check_uri(uri: str) -> None:
     """Raises UserError for an address that no store can be at, or where no server answers."""
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if "://" not in uri or scheme not in SCHEMES:
-        raise UserError(
-            f"tracking.uri is {public_uri(uri)}, but it must be like sqlite:///mlflow.db, "
-            "postgresql://host/database or http://host:5000."
-        )
+        raise UserError(wrong_value("tracking.uri", public_uri(uri)))
     if scheme == "sqlite":
         file = database_file(uri)
         if not file.parent.is_dir():
@@ -230,6 +245,11 @@ def check_uri(uri: str) -> None:
             ) from error
 
 
+def absolute(uri: str) -> str:
+    """The same address with a SQLite file's full path: MLflow remembers stores by address, not by folder."""
+    return f"{uri.split(':', 1)[0]}:///{database_file(uri)}" if uri.startswith("sqlite") else uri
+
+
 def database_file(uri: str) -> Path:
     """The absolute path of a SQLite URI's file. Raises UserError if the URI names none."""
     try:
@@ -239,6 +259,31 @@ def database_file(uri: str) -> Path:
     if not name or name == ":memory:":
         raise UserError(f"tracking.uri is {uri}, which keeps nothing: name a file, like sqlite:///mlflow.db.")
     return Path(name).absolute()
+
+
+def make_database(file: Path) -> None:
+    """Makes an empty store at `file` unless there is one; whole or not at all.
+
+    It is built in a folder beside its place and linked there: a process that ends in the middle of MLflow's migrations
+    would leave a file that never opens again, and of several processes that start at once the first one wins.
+    """
+    if file.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as folder:
+        built = Path(folder, file.name)
+        store = SqlAlchemyStore(f"sqlite:///{built}", str(file.with_name("mlruns")))  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with contextlib.suppress(FileExistsError):
+            os.link(built, file)
+
+
+def check_artifacts(folder: str | None) -> None:
+    """Raises UserError if `folder` can never be one, before a database is made for nothing."""
+    if folder is not None:
+        path = Path(folder).expanduser().absolute()
+        stands = next(place for place in (path, *path.parents) if place.exists())
+        if not (stands.is_dir() and os.access(stands, os.W_OK)):
+            raise UserError(f"tracking.artifacts is {folder}, but {stands} is no folder that can be written to.")
 
 
 def artifact_folder(uri: str, tracking: TrackingConfig) -> str | None:

@@ -95,6 +95,8 @@ def descend(
     stack = Stack(problem.X, problem.y, weights, learning_rates, problem.rule)
     curves = {raw: np.empty((int(lasts[0]) + 1, stack.lanes)) for raw in problem.raw_sums}
     snapshots: list[dict[int, Snapshot]] = [{} for _ in stops]
+    stack.forward()
+    measure(stack, curves, 0)
     start = 0
     for stop in sorted({stop for wanted in stops for stop in wanted}):
         reported = start
@@ -102,19 +104,19 @@ def descend(
             if progress and epoch - reported == REPORT_EVERY:
                 progress(REPORT_EVERY * stack.runs)
                 reported = epoch
-            stack.forward()
-            measure(stack, curves, epoch)
             stack.update()
+            stack.forward()
+            measure(stack, curves, epoch + 1)
         if progress:
             progress((stop - reported) * stack.runs)
-        stack.forward()
-        measure(stack, curves, stop)
         for lane in range(stack.runs):
             if stop in stops[lane]:
                 snapshots[lane][stop] = snapshot(stack, lane)
         left = int((lasts > stop).sum())
         if 0 < left < stack.runs:
-            stack = Stack(problem.X, problem.y, stack.weights.take(slice(left)), learning_rates[:left], problem.rule)
+            weights = stack.weights.take(slice(left))
+            stack = Stack(problem.X, problem.y, weights, learning_rates[:left], problem.rule)
+            stack.forward()
         start = stop
     return curves, snapshots
 

@@ -1,129 +1,217 @@
-"""Checks the words of a command before Hydra sees them, and rewords what Hydra and OmegaConf say about them."""
+"""Checks the words of `train` and `sweep` before Hydra sees them: what it would refuse in many lines or not at all."""
 
 import difflib
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.errors import HydraException
 
 from pipeline.app import run_hydra
-from pipeline.config import RunConfig, shown
+from pipeline.config import TAKES, one_of, shown, wrong_value
 from pipeline.errors import UserError
-from pipeline.paths import find
+from pipeline.identity import is_secret
+from pipeline.sentences import GROUPS, SECTIONS, one_sentence, public, unknown_key
 
-FLAGS = ("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help", "--shell-completion", "-sc")
-VALUED = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn")
-KINDS = {
-    "Integer": "a whole number",
-    "Float": "a number",
-    "Boolean": "true or false",
-    "String": "text",
-    "list": "a list",
-    "List": "a list",
+FLAGS = ("--multirun", "--run", "--resolve", "--hydra-help")
+CHOICES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
+DEFAULTS = {"--info": "all"}
+VALUED = (*CHOICES, "--package", "--config-dir", "--config-name")
+SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-p": "--package"}
+SHORT |= {"-cd": "--config-dir", "-cn": "--config-name"}
+TEXTS = ("data.name", "tracking.uri", "tracking.experiment", "tracking.artifacts")
+MOST_JOBS = 1_000_000
 
 
 def start_hydra(words: Sequence[str]) -> None:
     """Runs `train` or, with --multirun among the words, a sweep. Raises UserError for anything wrong with the words."""
-    many = any(word in ("--multirun", "-m") for word in words)
-    for word in overrides_of(words):
-        check_override(word, many)
-    try:
+    options, overrides = split(words)
+    check_options(options)
+    with one_sentence():
+        for word in overrides:
+            check_override(word, "--multirun" in options)
         run_hydra(words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(reworded(error)) from error
 
 
-def overrides_of(words: Sequence[str]) -> Iterator[str]:
-    """The words that are overrides. Raises UserError for an option that Hydra does not have or lacks its value."""
-    rest = iter(words)
-    for word in rest:
-        name, _, value = word.partition("=")
+def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Options with their values ("" for none), and overrides. Raises UserError for an option that there is not."""
+    options: dict[str, str] = {}
+    overrides: list[str] = []
+    rest = list(reversed(words))
+    while rest:
+        word = rest.pop()
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        name = SHORT.get(name, name)
         if name in VALUED:
-            if not value and name not in ("--info", "-i") and next(rest, None) is None:
-                raise UserError(f"{name} needs a value behind it, as in `--cfg job`.")
-            continue
-        if word.startswith("-"):
-            if word not in FLAGS:
-                raise UserError(f"There is no option {word}; options are {', '.join(FLAGS + VALUED)}.")
-            continue
-        yield word
+            behind = rest.pop() if rest and not equals and not rest[-1].startswith("-") else ""
+            options[name] = value if equals else behind or DEFAULTS.get(name, "")
+        elif name in FLAGS and not equals:
+            options[name] = ""
+        else:
+            key = name.lstrip("-")
+            hint = f"write {key}=VALUE" if key in TAKES else f"options are {', '.join((*FLAGS, *VALUED))}"
+            raise UserError(f"{shown(word)} is not an option here: {hint}.")
+    return options, overrides
+
+
+def check_options(options: dict[str, str]) -> None:
+    """Raises UserError for an option without its value, with a wrong one, or without the option it belongs to."""
+    for name, value in options.items():
+        if name in VALUED and not value:
+            raise UserError(f"{name} needs a value behind it: {one_of(CHOICES.get(name, ('a name',)))}.")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise UserError(wrong_value(name, value, one_of(CHOICES[name])))
+    modes = [name for name in ("--multirun", "--run", "--cfg", "--info") if name in options]
+    if len(modes) > 1:
+        raise UserError(f"{modes[-1]} is for a single run: use `seedbed train` with only one of {', '.join(modes)}.")
+    for name in ("--resolve", "--package"):
+        if name in options and "--cfg" not in options:
+            words = f"{name} {options[name]}".strip()
+            raise UserError(f"{name} goes with --cfg: write `seedbed train --cfg job {words}`.")
+    folder, main, package = (options.get(name, "") for name in ("--config-dir", "--config-name", "--package"))
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"--config-dir is {shown(folder)}, but there is no such folder.")
+    if main and main != "config" and not (folder and Path(folder, f"{main.removesuffix('.yaml')}.yaml").is_file()):
+        raise UserError(f"--config-name is {shown(main)}, but the folder named by --config-dir has no such file.")
+    if package not in ("", "_global_", "hydra", *SECTIONS, *TAKES) and not package.startswith("hydra."):
+        raise UserError(unknown_key(package))
 
 
 def check_override(word: str, many: bool) -> None:
-    """Raises UserError if the word is no override, or has several values (or a sweep's function) without a sweep."""
+    """Raises UserError if the word is no override, or one that Hydra takes but no config can be made of."""
+    override = parsed(word)
+    key, value = override.key_or_group, override.value()
+    base = next((leaf for leaf in TAKES if leaf not in SECTIONS and key.startswith(f"{leaf}.")), None)
+    if base and not key.removeprefix(base).replace(".", "").isdecimal():
+        raise UserError(unknown_key(key))
+    if override.is_delete():
+        check_deletion(word, key)
+    elif override.is_sweep_override():
+        check_several(word, key, many)
+    elif key in GROUPS and not isinstance(value, dict):
+        check_group(override, key, value)
+    elif override.is_add() and key in TAKES and not isinstance(value, dict | list):
+        raise UserError(f"{key} is in the config already: write {public(word.lstrip('+'))} without the +.")
+    elif key in ("hydra.launcher", "hydra.sweeper") and not isinstance(value, dict):
+        raise UserError(f"{public(word)} would replace a whole group: choose one with {key.replace('.', '/')}=stacked.")
+
+
+def parsed(word: str) -> Override:
+    """The override that a word means. Raises UserError if it means none."""
     if not word.strip():
         raise UserError("An empty word is no key=value: leave it out.")
-    if "=" not in word and not word.startswith("~"):
-        close = f"did you mean experiment={word}?" if word in experiments() else "write key=value, like seed=7."
-        raise UserError(f"{word} is no key=value: {close}")
-    if word.startswith("="):
-        raise UserError(f"{word} has no key before the =: write key=value, like seed=7.")
+    key, equals, value = word.partition("=")
+    name = key.lstrip("+~").strip()
+    if not equals and not word.startswith("~"):
+        raise UserError(f"{shown(word)} is no key=value: {meant(word)}")
+    if not name:
+        raise UserError(f"{public(word)} has no key{' before the =' if equals else ''}: write key=value, like seed=7.")
     try:
-        override = OverridesParser.create().parse_override(word)
-    except (OverrideParseException, HydraException) as error:
-        hint = "quote a value that contains = , ( ) or spaces, as in 'key=\"a=b\"'"
-        raise UserError(f"{shown(word)} cannot be read ({first_line(error)}): {hint}.") from error
-    if override.is_sweep_override() and not many:
-        raise UserError(f"{shown(word)} gives several values to one run: use `seedbed sweep`, or give one value.")
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        if not readable(f"{key}=0" if equals else key):
+            raise UserError(unknown_key(name)) from error
+        raise UserError(f"{public(word)} cannot be read: {why_unreadable(word, key, value)}") from error
 
 
-def experiments() -> list[str]:
-    """Names of the files in experiments/."""
-    return sorted(file.stem for file in find("experiments").glob("*.yaml"))
+def meant(word: str) -> str:
+    """What to write instead of a word without =."""
+    names = {key: f"{key}=VALUE" for key in TAKES}
+    for group in reversed(GROUPS):
+        names |= {name: f"{group}={name}" for name in GROUPS[group]}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.8)
+    return f"did you mean {names[close[0]]}?" if close else "write key=value, like seed=7."
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without its full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+def readable(word: str) -> bool:
+    """True if Hydra's grammar takes the word."""
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
 
 
-def reworded(error: BaseException) -> str:
-    """One sentence for an error that Hydra or OmegaConf raised."""
-    text = str(error)
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    inner: Any = error if isinstance(error, OmegaConfBaseException) else cause
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = match.groups()
-        choices = re.sub(r"\s+", ", ", text.partition("':\n")[2].strip()) or "none"
-        return f"{group}={name}: there is no such choice; {group} is one of {choices.partition(', Config')[0]}."
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1])
-    if isinstance(inner, MissingMandatoryValue):
-        key = inner.full_key or first_line(inner)
-        return f"{key} has no value: give one, as in {key}=VALUE."
-    if inner is not None and (
-        match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", str(inner))
-    ):
-        return f"{inner.full_key or 'a value'} is {shown(match[1])}, but it must be {KINDS.get(match[2], match[2])}."
-    if inner is not None and (match := re.match(r"Key '([^']+)' (?:is )?not in", str(inner))):
-        return unknown_key(inner.full_key or match[1])
-    parts = [first_line(error)] + ([first_line(cause)] if cause else [])
-    return f"{': '.join(dict.fromkeys(parts))}: see `seedbed train --help`."
+def why_unreadable(word: str, key: str, value: str) -> str:
+    """What to do about a value that Hydra's grammar does not take."""
+    if not closed(value):
+        return "a bracket or quote in it has no partner."
+    if re.match(r"\w+\(", value):
+        return "functions are written like range(0,10), range(0,1,0.1), choice(1,2) and glob(*)."
+    if any(not part.strip() for part in value.split(",")):
+        return "a value is missing beside a comma."
+    if '"' in value or "'" in value:
+        return "quote the whole value, once for the shell and once for Hydra, as in 'key=\"a=b\"'."
+    if key.lstrip("+") in TAKES and key.lstrip("+") not in TEXTS:
+        return f"it must be {TAKES[key.lstrip('+')]}."
+    text = "..." if is_secret(word) else value
+    quoted = shown(f'{key}="{text}"', 100)
+    return f"quote a text with such characters, as in '{quoted}'."
 
 
-def unknown_key(key: str) -> str:
-    """The sentence for a key that the config does not have."""
-    known = keys(OmegaConf.structured(RunConfig))
-    close = difflib.get_close_matches(key, known, n=1) or [
-        name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
-    ]
-    hint = f"did you mean {close[0]}?" if close else "`seedbed train --cfg job` prints all keys."
-    return f"{key} is not a key of the config: {hint}"
+def closed(value: str) -> bool:
+    """True if every bracket and quote in a value has its partner."""
+    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", value)
+    pairs = all(bare.count(left) == bare.count(right) for left, right in ("[]", "()", "{}"))
+    return pairs and '"' not in bare and "'" not in bare
 
 
-def keys(node: Any, prefix: str = "") -> list[str]:
-    """All dotted keys of a config."""
-    found: list[str] = []
-    for key in node:
-        child = node._get_node(key)
-        name = f"{prefix}{key}"
-        found.append(name)
-        if OmegaConf.is_dict(child) and child._metadata.object_type is not dict:
-            found += keys(child, f"{name}.")
-    return found
+def check_deletion(word: str, key: str) -> None:
+    """Raises UserError if ~key takes a key out of the config that a run needs."""
+    if key in TAKES or key in (*SECTIONS, *GROUPS):
+        if key != "experiment":
+            raise UserError(f"{public(word)} takes {key} out of the config, but a run needs it: leave the word out.")
+    elif not key.startswith(("hydra.", "hydra/")):
+        raise UserError(unknown_key(key))
+
+
+def check_several(word: str, key: str, many: bool) -> None:
+    """Raises UserError for several values where there is no sweep, or for a key of Hydra's own."""
+    if key.startswith(("hydra.", "hydra/")):
+        raise UserError(f"{public(word)} sweeps over a key of Hydra's own: give it one value (quote a text).")
+    if not many:
+        raise UserError(f"{public(word)} gives several values to one run: use `seedbed sweep`, or give one value.")
+
+
+def check_group(override: Override, key: str, value: Any) -> None:
+    """Raises UserError unless a group's value can be the name of a choice (or a list of them)."""
+    if override.is_add() and override.package is None:
+        raise UserError(f"{key} is in the config already: write {key}={shown(value)} without the +.")
+    if not value or not isinstance(value, str | list):
+        raise UserError(wrong_value(key, value, one_of(GROUPS[key])))
+
+
+def check_sweep(overrides: Sequence[Override], batch: object) -> None:
+    """Raises UserError unless the overrides of a sweep give it jobs, and not too many; `batch` is max_batch_size."""
+    if batch is not None and not (isinstance(batch, int) and batch >= 1):
+        raise UserError(wrong_value("hydra.sweeper.max_batch_size", batch, "null or a whole number >= 1"))
+    last = {override.get_key_element(): override for override in overrides}
+    jobs = math.prod(number_of_values(override) for override in last.values())
+    if jobs > MOST_JOBS:
+        raise UserError(f"The sweep has {int(jobs)} runs, but at most {MOST_JOBS} would do: give fewer values.")
+
+
+def number_of_values(override: Override) -> float:
+    """How many values an override gives to a sweep. Raises UserError if there are none, or not to be listed."""
+    word, value = public(override.input_line or ""), override.value()
+    if override.is_interval_sweep():
+        raise UserError(f"{word} has no values to list: write some, like 0.1,0.2 or range(0,1,0.1).")
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start or 0, value.stop or 0, value.step
+        count = -((start - stop) // step) if step else 0
+    else:
+        count = sum(1 for _ in override.sweep_iterator()) if override.is_sweep_override() else 1
+    if not count > 0:
+        known = "" if not isinstance(value, Glob) else " (glob chooses among the choices of a group, like data)"
+        raise UserError(f"{word} gives no value to the sweep{known}: give at least one.")
+    return count

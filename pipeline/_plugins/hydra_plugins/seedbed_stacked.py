@@ -33,11 +33,18 @@ class StackedSweeper(BasicSweeper):
     """
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Expands the overrides and launches them batch by batch."""
+        """Expands the overrides and launches them batch by batch. No batch runs unless every job's config is good."""
+        from pipeline.launcher import Jobs
+        from pipeline.words import check_sweep
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        check_sweep(overrides, self.max_batch_size)
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        if len(batches) > 1 or not hasattr(self.launcher, "jobs"):  # else our launcher checks them all by itself
+            Jobs(self.hydra_context.config_loader, self.config).runs([job for batch in batches for job in batch])
         returns: list[Any] = []
-        for batch in self.split_arguments(overrides, self.max_batch_size):
+        for batch in batches:
             returns += self.launcher.launch(batch, initial_job_idx=len(returns))
         return returns
 

@@ -1,0 +1,135 @@
+"""Reads runs back from the store: their config, weights and results."""
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pipeline import track  # first: it sets MLflow's environment
+from pipeline.config import DataConfig
+from pipeline.data import Dataset, make_dataset
+from pipeline.errors import UserError
+from pipeline.record import public_uri
+
+from mlflow import MlflowClient  # isort: skip
+from mlflow.entities import Run as StoredRun  # isort: skip
+
+Array = NDArray[np.float64]
+
+
+def store_uri(given: str | None) -> str:
+    """The store's address: as given, else MLFLOW_TRACKING_URI, else mlflow.db in the working directory."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or track.DEFAULT_URI
+
+
+class Reader:
+    """A store that exists already."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
+        track.check_uri(uri)
+        self.uri, self.shown_uri = uri, public_uri(uri) or ""
+        if uri.startswith("sqlite") and not track.database_file(uri).exists():
+            raise UserError(
+                f"There is no store at {self.shown_uri}: train something first (`seedbed sweep`), "
+                "or name another with tracking.uri=."
+            )
+        with track.translated(uri):
+            self.client = MlflowClient(tracking_uri=track.absolute(uri))
+
+    def run(self, run_id: str) -> "KeptRun":
+        """The trained run of this id. Raises UserError if there is none, or it is a sweep's parent or unfinished."""
+        with track.translated(uri=self.uri, about=f"run={run_id}"):
+            stored = self.client.get_run(run_id)
+        if "fingerprint" not in stored.data.tags:
+            raise UserError(f"run={run_id} is no trained run (a sweep's parent?): name one of its children.")
+        if stored.info.status != "FINISHED":
+            raise UserError(f"run={run_id} is {stored.info.status}, so it has no weights: name a FINISHED run.")
+        return KeptRun(self, stored)
+
+    def best(self, experiment: str) -> "KeptRun":
+        """The run of an MLflow experiment with the lowest final loss, diverged ones left out."""
+        for run in self.finished(experiment):
+            if "diverged_at" not in run.stored.data.tags:
+                return run
+        raise UserError(
+            f"experiment={experiment} has no finished run: `seedbed train experiment={experiment}` makes one."
+        )
+
+    def finished(self, experiment: str) -> Iterator["KeptRun"]:
+        """The FINISHED runs of an MLflow experiment, the lowest final loss first."""
+        query = "attributes.status = 'FINISHED' AND tags.fingerprint LIKE '%'"
+        order = ["metrics.`result/final_loss` ASC"]
+        token = None
+        with track.translated(self.uri):
+            experiment_id = self.experiment_id(experiment)
+            while True:
+                page = self.client.search_runs([experiment_id], query, 1, 100, order, token)
+                yield from (KeptRun(self, stored) for stored in page)
+                token = page.token
+                if not token:
+                    return
+
+    def experiment_id(self, name: str) -> str:
+        """The id of an MLflow experiment. Raises UserError, with the names there are, if there is none."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            names = ", ".join(self.experiments()) or "none"
+            raise UserError(
+                f"There is no experiment {name} in {self.shown_uri} (there are: {names}): "
+                f"`seedbed train experiment={name}` may make it."
+            )
+        return str(found.experiment_id)
+
+    def experiments(self) -> dict[str, str]:
+        """Ids of the experiments by name, the newest first, without MLflow's empty default."""
+        return {one.name: one.experiment_id for one in self.client.search_experiments() if one.experiment_id != "0"}
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A finished run in a store; its files are read when they are asked for."""
+
+    reader: Reader
+    stored: StoredRun
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return str(self.stored.info.run_id)
+
+    def file(self, name: str) -> bytes:
+        """The content of an artifact. Raises UserError if it is not there."""
+        with track.translated(self.reader.uri, about=f"file {name} of run {self.run_id}"):
+            return Path(self.reader.client.download_artifacts(self.run_id, name)).read_bytes()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
+        content: dict[str, Any] = yaml.safe_load(self.file("config.yaml"))
+        return content
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data it was trained on."""
+        return make_dataset(DataConfig(**self.config["data"]))
+
+    @cached_property
+    def weights(self) -> tuple[list[Array], list[Array]]:
+        """Final matrices (in, out) and biases (out,), layer by layer."""
+        with np.load(io.BytesIO(self.file("weights.npz")), allow_pickle=False) as arrays:
+            matrices = [arrays[f"W{layer}"] for layer in range(sum(name.startswith("W") for name in arrays))]
+            biases = [arrays[f"b{layer}"] for layer in range(sum(name.startswith("b") for name in arrays))]
+        return matrices, biases
+
+    @property
+    def numerics(self) -> str:
+        """The numerics it was trained with."""
+        return str(self.stored.data.params["numerics"])

@@ -1,0 +1,117 @@
+"""Predictions of a kept run for new rows, in the data's own units, as CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import is_number, shown
+from pipeline.data import Dataset
+from pipeline.errors import UserError
+from pipeline.kept import KeptRun
+from pipeline.network import predict
+
+Array = NDArray[np.float64]
+NAME_COLUMN = "input"
+
+
+def read_rows(file: Path, features: Sequence[str]) -> tuple[list[str], Array]:
+    """Names and values (m, d) of a CSV file's rows: a header with the features in any order, and maybe `input`.
+
+    A file whose first line is all numbers has no header, but the features in their order. Names are empty where the
+    file has no column `input`. Raises UserError for a file that does not fit.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--input {file} cannot be read ({error}): name a CSV file.") from error
+    if not lines:
+        raise UserError(f"--input {file} is empty: it must have the columns {', '.join(features)}.")
+    header = [cell.strip() for cell in lines[0]]
+    if all(number_or_none(cell) is not None for cell in header):
+        header = [*features]
+    else:
+        del lines[0]
+    check_columns(str(file), header, features)
+    if not lines:
+        raise UserError(f"--input {file} has no rows under its header: add at least one.")
+    names, values = [], []
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header):
+            raise UserError(f"Row {number} of {file} has {len(line)} values, but it must have {len(header)}.")
+        cells = dict(zip(header, line, strict=True))
+        names.append(cells.get(NAME_COLUMN, "").strip())
+        values.append([to_number(f"row {number} of {file}", name, cells[name]) for name in features])
+    return names, np.array(values)
+
+
+def check_columns(where: str, header: Sequence[str], features: Sequence[str]) -> None:
+    """Raises UserError unless the header is the features, in any order, and maybe `input`."""
+    want = ", ".join(features)
+    if len(set(header)) != len(header):
+        raise UserError(f"{where} has a column twice: it must have the columns {want}.")
+    unknown = [name for name in header if name not in (*features, NAME_COLUMN)]
+    missing = [name for name in features if name not in header]
+    if unknown or missing:
+        faults = [
+            f"{word} {', '.join(names)}" for word, names in (("has unknown", unknown), ("lacks", missing)) if names
+        ]
+        raise UserError(f"{where} {' and '.join(faults)}: the columns must be {want}.")
+
+
+def number_or_none(text: str) -> float | None:
+    """The finite number that a text is, if it is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def to_number(where: str, feature: str, text: str) -> float:
+    """A cell's number. Raises UserError if it is none."""
+    number = number_or_none(text)
+    if number is None:
+        raise UserError(f"{feature} in {where} is {shown(text.strip())}, but it must be a finite number.")
+    return number
+
+
+def inline_rows(rows: object, features: Sequence[str]) -> Array:
+    """Values (m, d) of rows given as [[...], ...], or one row as [...]. Raises UserError if they do not fit."""
+    listed = rows if isinstance(rows, list) and rows and all(isinstance(row, list) for row in rows) else [rows]
+    for row in listed:
+        if not isinstance(row, list) or not all(is_number(value) for value in row):
+            raise UserError(f"rows is {shown(rows)}, but it must be a list of rows of finite numbers, like [[0, 1]].")
+        if len(row) != len(features):
+            raise UserError(f"A row has {len(row)} values, but it must have {len(features)}: {', '.join(features)}.")
+    return np.array(listed, dtype=np.float64)
+
+
+def extrapolations(names: Sequence[str], rows: Array, dataset: Dataset) -> Iterator[str]:
+    """A warning for every value outside the range that the network was trained on."""
+    low, high = dataset.raw_X.min(axis=0), dataset.raw_X.max(axis=0)
+    for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1):
+        for j in np.flatnonzero((row < low) | (row > high)):
+            yield (
+                f"{name or f'row {number}'}: {dataset.features[j]} is {row[j]:g}, outside the training range "
+                f"{low[j]:g} to {high[j]:g}; the prediction extrapolates."
+            )
+
+
+def prediction_csv(run: KeptRun, names: Sequence[str], rows: Array) -> str:
+    """CSV of the rows (m, d, unscaled) with their predictions, unscaled, under the data set's own names."""
+    dataset = run.dataset
+    matrices, biases = run.weights
+    scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.numerics)
+    outputs = dataset.target_scale.invert(scaled)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    named = any(names)
+    writer.writerow([*([NAME_COLUMN] if named else []), *dataset.features, *dataset.targets])
+    for name, row, output in zip(names, rows, outputs, strict=True):
+        writer.writerow([*([name] if named else []), *(f"{value:.12g}" for value in row), *map(float, output)])
+    return text.getvalue()

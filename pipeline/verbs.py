@@ -1,0 +1,176 @@
+"""What the verbs other than train and sweep do: read their words, work, print."""
+
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.config import shown
+from pipeline.console import Display, out, say
+from pipeline.errors import FailedRunsError, UserError
+from pipeline.experiment import data_files, experiment_files, opening, swept
+from pipeline.published import AGREES, DIFFERS, Comparison, LongRun, compare_tutorial, tutorials, updates_needed
+from pipeline.record import public_uri
+
+PREDICT_KEYS = ("run", "experiment", "rows", "tracking.uri")
+
+
+def key_values(words: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words with the values read as YAML. Raises UserError for a word of another form."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise UserError(f"{shown(word)} is no key=value: see --help for the keys.")
+        if key in values:
+            raise UserError(f"{key} is given twice: give it once.")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{shown(word)} cannot be read: write numbers, text or lists like [[0, 1]].") from error
+    return values
+
+
+def check_keys(values: dict[str, Any], known: Sequence[str]) -> None:
+    """Raises UserError for a key that is not known."""
+    for key in values:
+        if key not in known:
+            raise UserError(f"{key} is not a key here: the keys are {', '.join(known)}.")
+
+
+def list_everything() -> None:
+    """Prints the experiments and data sets, each with what its file says of itself."""
+    table = Table("experiment", "runs", "question", title="experiment=", title_justify="left", show_lines=True)
+    for name, file in experiment_files().items():
+        keys = swept(name)
+        kind = "sweep over " + ", ".join(key.rpartition(".")[2] for key in keys) if keys else "one run"
+        table.add_row(name, kind, Text(opening(file).get("Question", "")))
+    out.print(table)
+    table = Table("data set", "rows", "what it is", title="data=", title_justify="left", show_lines=True)
+    for name, file in data_files().items():
+        table.add_row(name, str(len(yaml.safe_load(file.read_text())["X"])), Text(opening(file).get("about", "")))
+    out.print(table)
+
+
+def print_published(names: Sequence[str]) -> None:
+    """Compares the tutorials named (all if none is). Raises FailedRunsError if a figure that should agree does not."""
+    known = tutorials()
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no tutorial {shown(name)}: choose from {', '.join(known)}.")
+    chosen = list(dict.fromkeys(names)) or list(known)
+    with Display(0, sum(updates_needed(name) for name in chosen)) as display:
+        comparisons = [compare_tutorial(name, lambda updates: display.report(updates, ())) for name in chosen]
+    for comparison in comparisons:
+        print_comparison(comparison)
+    figures = [figure for comparison in comparisons for figure in comparison.figures]
+    bad = [figure for figure in figures if figure.verdict == DIFFERS]
+    good = sum(figure.verdict == AGREES for figure in figures)
+    say(f"{good} of {len(figures)} figures agree, {len(figures) - good - len(bad)} are misprints, {len(bad)} differ.")
+    if bad:
+        raise FailedRunsError(f"{len(bad)} figures differ from the printed ones: {', '.join(one.what for one in bad)}.")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Prints a tutorial's figures beside ours, what its text got wrong, and its long run."""
+    table = Table(title=comparison.tutorial, title_justify="left")
+    for column, side in (("figure", "left"), ("printed", "right"), ("ours", "right"), ("digits", "right")):
+        table.add_column(column, justify="right" if side == "right" else "left", no_wrap=True)
+    table.add_column("verdict")
+    for figure in comparison.figures:
+        verdict = figure.verdict + (f": {figure.reason}" if figure.reason else "")
+        digits = f"{figure.agreeing} of {figure.digits}"
+        table.add_row(Text(figure.what), figure.printed, f"{figure.ours:.17g}", digits, Text(verdict))
+    out.print(table)
+    for remark in comparison.remarks:
+        say(f"  - {remark}")
+    if comparison.long_run:
+        print_long_run(comparison.long_run)
+    say("")
+
+
+def print_long_run(run: LongRun) -> None:
+    """Prints where the exam text's unseeded long run lies among seeded ones."""
+    quantiles = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    table = Table(title=f"The run without a seed, among {len(run.mse)} seeds", title_justify="left")
+    table.add_column("after 100,000 updates")
+    for column in ("printed", "seeds below it", "lowest", "5 %", "25 %", "median", "75 %", "95 %", "highest"):
+        table.add_column(column, justify="right", no_wrap=True)
+    right = ", ".join(f"{value:.4f}" for value in run.row_scaled_right)
+    rows: list[tuple[str, float | None, Any, str]] = [
+        ("mse (after 99,999)", run.printed_mse, run.mse, ".3g"),
+        ("prediction of [0.5, 1.0], as in the text", run.printed_prediction, run.as_in_the_text, ".6f"),
+        (f"prediction of [{right}], scaled right", None, run.scaled_right, ".6f"),
+    ]
+    for what, printed, values, form in rows:
+        place = ("", "") if printed is None else (f"{printed:.9g}", f"{np.mean(values < printed):.0%}")
+        table.add_row(what, *place, *(f"{value:{form}}" for value in np.quantile(values, quantiles)))
+    out.print(table)
+    stuck = run.mse[run.stuck]
+    if len(stuck):
+        say(f"  {len(stuck)} of {len(run.mse)} runs are stuck, at a median mse of {np.median(stuck):.3g}.")
+
+
+def print_predictions(words: Sequence[str], file: str | None) -> None:
+    """Predicts rows and prints them as CSV, with a warning on standard error for each that extrapolates."""
+    from pipeline.kept import Reader, store_uri
+    from pipeline.predict import extrapolations, inline_rows, prediction_csv, read_rows
+
+    values = key_values(words)
+    if ("run" in values) == ("experiment" in values):
+        raise UserError("Say which network predicts: run=RUN_ID or experiment=NAME, one of the two.")
+    reader = Reader(store_uri(values.get("tracking.uri")))
+    run = reader.run(str(values["run"])) if "run" in values else reader.best(str(values["experiment"]))
+    features = run.dataset.features
+    named = {key: value for key, value in values.items() if key not in PREDICT_KEYS}
+    check_keys(named, (*PREDICT_KEYS, *features))
+    if (file is not None) + ("rows" in values) + bool(named) != 1:
+        raise UserError(f"Say what to predict: --input FILE.csv, or rows=[[...]], or each of {', '.join(features)}=.")
+    if file is not None:
+        names, rows = read_rows(Path(file), features)
+    else:
+        missing = [name for name in features if name not in named]
+        if named and missing:
+            raise UserError(f"The row lacks {', '.join(missing)}: give each of {', '.join(features)}.")
+        rows = inline_rows(values["rows"] if not named else [named[name] for name in features], features)
+        names = [""] * len(rows)
+    for warning in extrapolations(names, rows, run.dataset):
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(prediction_csv(run, names, rows), nl=False)
+
+
+def serve_ui(words: Sequence[str], port: int | None) -> None:
+    """Serves the MLflow UI until Ctrl-C; for a store that is a server, says where it is."""
+    from pipeline.kept import Reader, store_uri
+    from pipeline.ui import HOST, free_port, links, server
+
+    values = key_values(words)
+    check_keys(values, ("tracking.uri",))
+    uri = store_uri(values.get("tracking.uri"))
+    reader = Reader(uri)
+    if uri.startswith("http"):
+        say(f"The store is a server: open {public_uri(uri)}")
+        return
+    port = free_port(port)
+    address = f"http://{HOST}:{port}"
+    say(f"Starting the MLflow UI on {reader.shown_uri} ...")
+    for kind in (signal.SIGINT, signal.SIGTERM):  # both end the server too; a shell's background job ignores SIGINT
+        signal.signal(kind, signal.default_int_handler)
+    try:
+        with server(uri, port) as process:
+            say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")
+            for name, link in links(reader, address).items():
+                say(f"  {name}: {link}")
+            say("Ctrl-C ends it.")
+            while process.poll() is None:
+                time.sleep(0.5)
+            raise UserError(f"The MLflow server ended by itself (exit code {process.returncode}).")
+    except KeyboardInterrupt:
+        say("ended")

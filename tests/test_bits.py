@@ -1,0 +1,183 @@
+"""The same bits on every machine: portable trainings in processes with CPU features and BLAS kernels switched off.
+
+Each process trains the same small sweep and prints digests of all weights, curves and predictions.
+"""
+
+import ast
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.identity import Run
+from pipeline.network import UNROLLED, Rule, Stack
+from pipeline.sigmoid import PortableSigmoid, sigmoid
+from pipeline.stack import make_stacks, train_stack
+from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE: Any = np._core._multiarray_umath  # type: ignore[attr-defined]
+KERNELS = {"SkylakeX": "AVX512F", "Zen": "AVX2", "Haswell": "AVX2", "Prescott": "SSE3"}  # and what each must have
+PRINT_DIGESTS = "from tests.test_bits import print_digests; print_digests()"
+
+# Computed once, on x86-64 (AVX-512) with NumPy 2.4 and Python 3.11. A change of these means that results which are
+# stored no longer come out again: it must be meant, and be said in CHANGELOG.md.
+GOLDEN = {
+    "sigmoid": "91cc30f3c2a75420",
+    "tutorials": "b83bd246381e8acb",
+    "uniform": "56482b3e7b2620e0",
+}
+
+
+def sweeps() -> dict[str, list[Run]]:
+    """Portable runs by what their initial weights come from; only `normal` draws with the help of libm."""
+    shapes: list[dict[str, Any]] = [
+        rows(3, 2, 1) | {"hidden": [3]},
+        rows(4, 3, 1) | {"hidden": [4, 5]},
+        rows(9, 1, 1) | {"hidden": []},
+        rows(20, 1, 3) | {"hidden": [1], "target_scaling": "standard"},
+        rows(17, 4, 2) | {"hidden": [3, 2, 3], "scaling": "standard"},
+    ]
+    kinds: list[dict[str, Any]] = [
+        {"bias": False, "derivative": "exact", "loss": "half_sse"},
+        {"bias": True, "derivative": "exact", "loss": "mse"},
+        {"bias": True, "derivative": "of_activation", "loss": "sse"},
+    ]
+    common: dict[str, Any] = {"numerics": "portable", "epochs": 12, "metrics": ["mean_abs"]}
+    small = [common | shape | kind for shape, kind in itertools.product(shapes, kinds)]
+    drawn: list[dict[str, Any]] = [{"seed": 1, "generator": "legacy"}, {"seed": 2, "learning_rate": 7.0}]
+    tutorials: list[dict[str, Any]] = [
+        HAPPINESS,
+        EXAM | {"scheme": "given", "weights": [[[-0.9, 0.3, -1.6], [0.6, 0.4, 0.6]], [[-0.2], [-1.8], [-0.9]]]},
+        FIRST_COLUMN | {"scheme": "uniform"},
+    ]
+    return {
+        "tutorials": [run(**({"epochs": 100} | tutorial | {"numerics": "portable"})) for tutorial in tutorials],
+        "uniform": [run(**(base | draw | {"scheme": "uniform"})) for base in small for draw in drawn],
+        "normal": [run(**(base | drawn[i % 2])) for i, base in enumerate(small)],
+    }
+
+
+def digest_of(runs: Sequence[Run]) -> str:
+    """One digest for everything that training these runs gives."""
+    digest = hashlib.sha256()
+    for stack in make_stacks(runs):
+        for found in train_stack(stack):
+            assert found.diverged_at is None
+            curves = [curve for _, curve in sorted(found.curves.items())]
+            for array in (*found.initial, *found.final.matrices, *found.final.biases, found.final.prediction, *curves):
+                digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def digests() -> dict[str, str]:
+    """What must be the same everywhere."""
+    points = np.concatenate([np.linspace(-700, 700, 20_001), np.linspace(-5, 5, 20_001)])
+    bare = hashlib.sha256(sigmoid(points).astype("<f8").tobytes()).hexdigest()[:16]
+    return {"sigmoid": bare} | {name: digest_of(runs) for name, runs in sweeps().items()}
+
+
+def print_digests() -> None:
+    """What a process of the tests runs: its digests, and the CPU features that NumPy may use beyond its baseline."""
+    print(json.dumps({"digests": digests(), "features": dispatched()}))
+
+
+def dispatched() -> list[str]:
+    """CPU features that this NumPy can choose at run time and this CPU has, weakest first."""
+    return [name for name in CORE.__cpu_dispatch__ if CORE.__cpu_features__.get(name)]
+
+
+def settings() -> dict[str, dict[str, str]]:
+    """Environments to train in: fewer and fewer CPU features, each with one thread and another BLAS kernel."""
+    features = dispatched()
+    found: dict[str, dict[str, str]] = {"as it is": {}}
+    for (kernel, needed), first in zip(KERNELS.items(), (len(features), len(features) - 1, 1, 0), strict=True):
+        words = " ".join(features[max(first, 0) :])
+        known = bool(CORE.__cpu_features__.get(needed))
+        name = f"{kernel if known else 'own kernel'} without {words or 'nothing'}"
+        found[name] = {"OPENBLAS_NUM_THREADS": "1"} | ({"OPENBLAS_CORETYPE": kernel} if known else {})
+        if words:
+            found[name]["NPY_DISABLE_CPU_FEATURES"] = words
+    return found
+
+
+SETTINGS = settings()
+CHOSEN = ("NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
+
+
+def in_a_process(environment: dict[str, str]) -> dict[str, Any]:
+    """What a fresh process with these variables prints."""
+    plain = {key: value for key, value in os.environ.items() if key not in CHOSEN}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_DIGESTS],
+        cwd=ROOT,
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+# NumPy operations whose every bit IEEE 754 fixes: one rounding each, or none; sums over the first axis are plain adds.
+EXACT = {"add", "subtract", "multiply", "divide", "minimum", "maximum", "absolute", "left_shift", "copyto"}
+PORTABLE_CODE: list[Any] = [
+    PortableSigmoid.__call__,
+    *vars(UNROLLED).values(),
+    *(Stack.forward, Stack.measure, Stack.update, Stack._derive, Stack._descend),
+]
+
+
+@pytest.mark.parametrize("function", PORTABLE_CODE, ids=lambda function: str(function.__qualname__))
+def test_portable_code_uses_exactly_rounded_operations_only(function: Any) -> None:
+    """Einsum, for one, has the same bits here, but not where a compiler fuses its multiply and add."""
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "np":
+            assert node.attr in EXACT
+
+
+def test_portable_stacks_use_the_portable_code() -> None:
+    stack = Stack(np.ones((1, 1)), np.ones((1, 1)), stacked([([[[1]]], [])]), np.ones(1), Rule(1.0, "of_activation"))
+    assert stack._contract is UNROLLED
+    assert {type(squash) for squash in (*stack._squash, stack._squash_slope)} == {PortableSigmoid}
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, dict[str, Any]]:
+    """What a process printed in each of the settings."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(SETTINGS, pool.map(in_a_process, SETTINGS.values()), strict=True))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_portable_sweep_has_the_same_bits(setting: str, answers: dict[str, dict[str, Any]]) -> None:
+    found = answers[setting]["digests"]
+    assert {name: found[name] for name in GOLDEN} == GOLDEN
+    assert found == answers["as it is"]["digests"]
+
+
+def test_the_same_bits_here_as_in_another_process(answers: dict[str, dict[str, Any]]) -> None:
+    assert digests() == answers["as it is"]["digests"]
+
+
+def test_the_settings_do_switch_features_off(answers: dict[str, dict[str, Any]]) -> None:
+    """Else the tests above would compare a thing with itself."""
+    for name, environment in SETTINGS.items():
+        words = environment.get("NPY_DISABLE_CPU_FEATURES", "").split()
+        assert not set(words) & set(answers[name]["features"])
+        assert words or answers[name]["features"] == answers["as it is"]["features"]

@@ -1,0 +1,54 @@
+"""The README is true: its code runs, its commands exist, its tree is the tree."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import click
+import pytest
+
+from pipeline.__main__ import cli
+from pipeline.config import RunConfig
+from pipeline.experiment import experiment_files
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_twenty_lines_print_what_they_say() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    (said,) = re.findall(r"print\(.*# (\[.*\])", code)
+    assert done.stdout.strip() == said
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= 20
+
+
+def test_every_verb_and_target_named_exists_and_every_verb_is_named() -> None:
+    context = click.Context(cli)
+    verbs = set(cli.list_commands(context))
+    assert set(re.findall(r"`?seedbed (\w+)", README)) == verbs
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE)) <= targets
+
+
+def test_every_experiment_and_file_named_exists() -> None:
+    named = set(re.findall(r"experiment=(\w+)", README)) | set(re.findall(r"`((?:exam|first|happiness)_\w+)`", README))
+    assert named <= set(experiment_files())
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).is_file(), link
+
+
+def test_the_tree_lists_every_module_of_the_package() -> None:
+    listed = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
+    there = {file.name for file in (ROOT / "pipeline").glob("*.py")} - {"__init__.py"}
+    assert listed == there
+
+
+@pytest.mark.parametrize("key", re.findall(r"`((?:training|init|network|data|tracking)\.\w+)[`=]", README))
+def test_every_key_named_exists(key: str) -> None:
+    section, name = key.split(".")
+    assert name in get_type_hints(RunConfig)[section].__dataclass_fields__

@@ -1,0 +1,45 @@
+"""`seedbed ui`: the real MLflow server on the real store, on loopback."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import in_process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kind: signal.Signals) -> None:
+    words = [sys.executable, "-m", "pipeline", "ui"]
+    with subprocess.Popen(words, cwd=store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        told = ""
+        while "Ctrl-C ends it." not in told:
+            line = process.stdout.readline()
+            assert line, told
+            told += line
+        (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
+        assert f"small: {address}/#/experiments/1/runs?workflowType=machine_learning" in told
+        with urllib.request.urlopen(f"{address}/", timeout=30) as page:  # noqa: S310
+            assert b"<title>MLflow</title>" in page.read()
+        started = time.monotonic()
+        process.send_signal(kind)
+        assert process.wait(30) == 0
+        assert time.monotonic() - started < 15
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/", timeout=5)  # noqa: S310
+
+
+def test_without_a_store_there_is_one_sentence_and_no_new_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process(["ui"], tmp_path) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: There is no store at sqlite:///mlflow.db: train something first")
+    assert not list(tmp_path.iterdir())
