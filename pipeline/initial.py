@@ -4,11 +4,13 @@ Biases start at 0 and are never drawn, so switching them on does not change the 
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import InitConfig
+from pipeline.network import Weights
 
 Array = NDArray[np.float64]
 
@@ -49,3 +51,9 @@ class Draw:
             return normals * init.scale
         uniforms = self.modern.random(shape) if self.legacy is None else self.legacy.random_sample(shape)
         return (init.high - init.low) * uniforms + init.low
+
+
+def stack_weights(drawn: Sequence[Sequence[Array]], bias: bool) -> Weights:
+    """Matrices of r networks, each a list by layer, as one stack, runs last; with biases of 0 if `bias`."""
+    matrices = tuple(np.stack(layer, axis=-1) for layer in zip(*drawn, strict=True))
+    return Weights(matrices, tuple(np.zeros(matrix.shape[1:]) for matrix in matrices) if bias else ())

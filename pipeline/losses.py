@@ -10,6 +10,11 @@ With error e = prediction - target, an array (n, k), every name here is `sum / d
 The tutorials disagree on the convention (and call half a sum a mean), which is why each name spells its own.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 RAW_SUMS = {
     "sse": "squares",
     "half_sse": "squares",
@@ -26,6 +31,11 @@ def divisor(name: str, entries: int) -> float:
     if name.startswith("half_"):
         return 2.0
     return float(entries) if name in ("mse", "mean_abs") else 1.0
+
+
+def in_convention(name: str, raw: Array, entries: int) -> Array:
+    """The curve `name` from the curve of its raw sums, (points,)."""
+    return raw / divisor(name, entries)
 
 
 def slope(name: str, entries: int) -> float:

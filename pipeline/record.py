@@ -76,18 +76,10 @@ def curve_steps(updates: int, planned: int, points: int) -> list[int]:
         steps = set(range(planned + 1))
     else:
         half = points // 2
-        even = np.linspace(0, planned, max(points - half, 2))
-        log = np.geomspace(1, planned, half) if half > 1 else np.array([planned])
-        steps = {round(step) for step in np.concatenate([even, log])[: points + 1]}
-        steps = thin(sorted(steps | {0, planned}), points)
+        even = np.linspace(0, planned, points - half)
+        log = np.geomspace(1, planned, half) if half > 1 else [planned]
+        steps = {round(step) for step in (*even, *log)}
     return sorted({step for step in steps if step < updates} | {updates})
-
-
-def thin(steps: list[int], points: int) -> set[int]:
-    """At most `points` of the sorted steps, first and last kept."""
-    if len(steps) <= points:
-        return set(steps)
-    return {steps[round(i * (len(steps) - 1) / (points - 1))] for i in range(points)}
 
 
 def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
@@ -188,9 +180,10 @@ def predictions(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
         scaled[f"prediction{suffix}"] = outputs[:, j]
         scaled[f"target{suffix}"] = dataset.y[:, j]
         scaled[f"error{suffix}"] = outputs[:, j] - dataset.y[:, j]
-        if not dataset.target_scale.is_identity:
-            unscaled[free(f"prediction_unscaled{suffix}", scaled)] = in_units[:, j]
-            unscaled[free(f"target_unscaled{suffix}", scaled)] = dataset.raw_y[:, j]
+    if not dataset.target_scale.is_identity:
+        for j, suffix in enumerate(suffixes):
+            unscaled[free(f"prediction_unscaled{suffix}", {*scaled, *unscaled})] = in_units[:, j]
+            unscaled[free(f"target_unscaled{suffix}", {*scaled, *unscaled})] = dataset.raw_y[:, j]
     features: dict[str, Array] = {}
     for name, values in zip(dataset.features, dataset.X.T, strict=True):
         features[free(name, {"input", *scaled, *unscaled, *features})] = values

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.identity import Run
-from pipeline.initial import initial_weights
-from pipeline.losses import RAW_SUMS, divisor, slope
-from pipeline.network import LANES, Rule, Weights
+from pipeline.initial import initial_weights, stack_weights
+from pipeline.losses import RAW_SUMS, in_convention, slope
+from pipeline.network import LANES, Rule
 from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 
 Array = NDArray[np.float64]
@@ -104,7 +104,9 @@ def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots
         for group in groups
     ]
     rates = np.array([head.config.training.learning_rate for head in heads])
-    trajectories = train(problem_of(heads[0]), stacked(drawn, heads[0]), rates, stops, progress)
+    trajectories = train(
+        problem_of(heads[0]), stack_weights(drawn, heads[0].config.network.bias), rates, stops, progress
+    )
     seconds = (time.perf_counter() - started) / len(runs)
     results = {
         id(run): result_of(run, trajectory, tuple(matrices), seconds)
@@ -126,13 +128,6 @@ def problem_of(run: Run) -> Problem:
     return Problem(dataset.X, dataset.y, rule, raw_sums(run))
 
 
-def stacked(drawn: Sequence[Sequence[Array]], run: Run) -> Weights:
-    """Matrices of r networks as one stack, runs last, with biases of 0 where the network has biases."""
-    matrices = tuple(np.stack(layer, axis=-1) for layer in zip(*drawn, strict=True))
-    biases = tuple(np.zeros(matrix.shape[1:]) for matrix in matrices) if run.config.network.bias else ()
-    return Weights(matrices, biases)
-
-
 def result_of(run: Run, trajectory: Trajectory, initial: tuple[Array, ...], seconds: float) -> Result:
     """A run's part of its trajectory: the first `epochs` updates, or up to the last finite state."""
     training = run.config.training
@@ -140,7 +135,7 @@ def result_of(run: Run, trajectory: Trajectory, initial: tuple[Array, ...], seco
     updates = min(training.epochs, trajectory.last_finite)
 
     def curve(name: str) -> Array:
-        return trajectory.curves[RAW_SUMS[name]][: updates + 1] / divisor(name, entries)
+        return in_convention(name, trajectory.curves[RAW_SUMS[name]][: updates + 1], entries)
 
     return Result(
         updates=max(updates, 0),

@@ -193,10 +193,6 @@ BAD = [
         "train hydra.run.dir=text.txt",
         "Hydra cannot use this ([Errno 17] File exists: 'text.txt'): see `seedbed train --help`.",
     ),
-    (
-        "train network.hidden=" + "[" * 2000 + "]" * 2000,
-        "Hydra cannot use this (maximum recursion depth exceeded): see `seedbed train --help`.",
-    ),
     # options and verbs
     ("train --foo", f"--foo is not an option here: options are {OPTIONS}."),
     ("train --seed 5", "--seed is not an option here: write seed=VALUE."),
@@ -258,8 +254,12 @@ BAD = [
     ),
 ]
 
-# Sentences that end differently from machine to machine.
+# Sentences with a part that differs between machines or versions of Python.
 ALIKE = [
+    (
+        "train network.hidden=" + "[" * 2000 + "]" * 2000,
+        r"Hydra cannot use this \(maximum recursion depth exceeded.*\): see `seedbed train --help`\.",
+    ),
     (
         "train tracking.uri=http://127.0.0.1:1",
         r"No server answers at http://127\.0\.0\.1:1 \(.*\): start it, or change tracking\.uri\.",
@@ -300,7 +300,7 @@ def test_one_sentence(command: str, sentence: str, here: Path, capsys: pytest.Ca
     assert complaint(command, here, capsys) == f"error: {filled(sentence, here)}\n"
 
 
-@pytest.mark.parametrize(("command", "pattern"), ALIKE)
+@pytest.mark.parametrize(("command", "pattern"), ALIKE, ids=[command[:60] for command, _ in ALIKE])
 def test_one_sentence_alike(command: str, pattern: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(f"error: {pattern}\n", complaint(command, here, capsys))
 

@@ -284,8 +284,14 @@ TWO = {"y": [[1, 2], [1, 2], [0, 1], [0, 1]], "target_scaling": "max"}
 )
 def test_no_names_make_two_columns_alike(changes: dict[str, Any]) -> None:
     one, its = both(**changes, epochs=1)
-    columns, _ = predictions(one, its)
+    columns, data = predictions(one, its)
     assert len(set(columns)) == len(columns)
+    data_set = one.dataset
+    outputs, targets = its.final.prediction, data_set.y
+    blocks = [np.stack([outputs, targets, outputs - targets], axis=2).reshape(4, -1), data_set.X]
+    if not data_set.target_scale.is_identity:
+        blocks.append(np.stack([data_set.target_scale.invert(outputs), data_set.raw_y], axis=2).reshape(4, -1))
+    np.testing.assert_array_equal([row[1:] for row in data], np.hstack(blocks))
 
 
 def test_at_most_200_rows_are_in_the_table_and_all_of_them_in_the_arrays() -> None:
