@@ -221,7 +221,7 @@ class InitConfig:
         check(self.generator in GENERATORS, "init.generator", self.generator)
         check(math.isfinite(self.scale) and self.scale > 0, "init.scale", self.scale)
         check(math.isfinite(self.low), "init.low", self.low)
-        above = math.isfinite(self.high) and self.high > self.low
+        above = math.isfinite(self.high - self.low) and self.high > self.low
         check(above, "init.high", self.high, f"a finite number above init.low, which is {self.low}")
         check(0 <= self.skip_networks <= MOST_SKIPPED, "init.skip_networks", self.skip_networks)
         if self.scheme != "given":

@@ -88,6 +88,11 @@ def say(text: str) -> None:
     out.print(Text(text))
 
 
+def warn(text: str) -> None:
+    """Prints a note on standard error."""
+    err.print(Text(f"note: {text}"))
+
+
 def print_cells(cells: Sequence[Cell], most: int = 10) -> None:
     """Prints the best cells as a table."""
     table = Table(title=f"Best cells of {len(cells)} (final loss over seeds)", title_justify="left")

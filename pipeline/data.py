@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +127,20 @@ def names_or(prefix: str, names: Any, count: int) -> tuple[str, ...]:
     if names is not None and len(names) == count:
         return tuple(str(name).strip() for name in names)
     return (prefix,) if count == 1 and prefix == "y" else tuple(f"{prefix}{i}" for i in range(count))
+
+
+def unfitting_names(config: DataConfig) -> Iterator[str]:
+    """A sentence for each list of names that is not used because it has not one name a feature, target or row."""
+    for key, names, count in (
+        ("features", config.features, len(config.X[0])),
+        ("targets", config.targets, len(config.y[0])),
+        ("rows", config.rows, len(config.X)),
+    ):
+        if names is not None and len(names) != count:
+            yield (
+                f"data.{key} has {len(names)} names where {count} are needed, so made-up ones are used "
+                f"(data.{key}=null does the same without a note)."
+            )
 
 
 def row_names(names: Any, X: Any) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ class Run:
 
 
 def is_secret(word: str) -> bool:
-    """True for an override that may carry a password: a store's address."""
-    return word.lstrip("+").startswith("tracking.uri=")
+    """True for an override that may carry a password: a store's address, also inside `tracking={uri: ...}`."""
+    return word.lstrip("+").startswith(("tracking.uri=", "tracking={"))
 
 
 def make_run(config: RunConfig, overrides: Sequence[str] = ()) -> Run:

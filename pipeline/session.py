@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
 from pipeline.config import TrackingConfig
-from pipeline.console import Display, print_cells, print_failures, print_predictions, say
+from pipeline.console import Display, print_cells, print_failures, print_predictions, say, warn
+from pipeline.data import unfitting_names
 from pipeline.environment import environment
 from pipeline.errors import FailedRunsError
 from pipeline.identity import Run, is_secret
-from pipeline.record import predictions, public_config, table
+from pipeline.record import predictions, public_config, public_uri, table
 from pipeline.stack import updates_of
 from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 
@@ -36,6 +38,7 @@ def open_store(tracking: TrackingConfig) -> "Store | None":
 
 def run_one(run: Run) -> Outcome:
     """Trains one run, or finds it finished, and prints its result. Raises FailedRunsError if it failed."""
+    note_names([run])
     store = open_store(run.config.tracking)
     plan = make_plan([run], store)
     with Display(1, updates_to_make(plan)) as display:
@@ -51,14 +54,19 @@ def run_sweep(runs: Sequence[Run], words: Sequence[str]) -> list[Outcome]:
 
     `words` are the overrides the user gave. Returns an outcome for every distinct run.
     """
+    note_names(runs)
+    groups = [list(group) for _, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key)]
+    stores = [open_store(group[0].config.tracking) for group in groups]  # all of them, before anything trains
     outcomes: list[Outcome] = []
-    for experiment, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key):
-        members = list(group)
-        store = open_store(members[0].config.tracking)
-        plan = make_plan(members, store)
-        parent = Parent(store, plan, words, experiment[1])
-        outcomes += parent.run()
+    for group, store in zip(groups, stores, strict=True):
+        outcomes += Parent(store, make_plan(group, store), words, group[0].config.tracking.experiment).run()
     return outcomes
+
+
+def note_names(runs: Sequence[Run]) -> None:
+    """Says, once each, which of a data set's names are not used as they do not fit its rows."""
+    for note in dict.fromkeys(note for run in runs for note in unfitting_names(run.config.data)):
+        warn(note)
 
 
 def experiment_key(run: Run) -> tuple[str, str, str]:
@@ -130,8 +138,10 @@ class Parent:
 
 
 def ui_command(uri: str) -> str:
-    """How to open the UI on this store."""
-    return "seedbed ui (or make ui)" if uri == "sqlite:///mlflow.db" else "seedbed ui with the same tracking.uri="
+    """How to open the UI on this store; an address that may hold a password is not repeated."""
+    if uri == os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"):
+        return "seedbed ui (or make ui)"
+    return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
 
 
 def sweep_metrics(outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> dict[str, float]:

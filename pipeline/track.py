@@ -229,6 +229,8 @@ def check_uri(uri: str) -> None:
     if "://" not in uri or scheme not in SCHEMES:
         raise UserError(wrong_value("tracking.uri", public_uri(uri)))
     if scheme == "sqlite":
+        if not uri.startswith(("sqlite://", "sqlite+pysqlite://")):
+            raise UserError(wrong_value("tracking.uri", uri))
         file = database_file(uri)
         if not file.parent.is_dir():
             raise UserError(f"tracking.uri is {uri}, but the folder {file.parent} does not exist: make it first.")

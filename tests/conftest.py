@@ -1,11 +1,13 @@
 """What tests share: the command line in this process and in a real one, and a small store with real runs."""
 
+import fcntl
 import functools
 import os
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,7 @@ from pipeline.__main__ import exit_code
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training.epochs=5,40", "training.metrics=[mse]")
 
 
-@pytest.fixture(autouse=True)
-def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of the user's
 
 
 def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,12 +44,40 @@ def in_process(words: Sequence[str], folder: Path) -> int:
         os.chdir(before)
 
 
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills once for all worker processes of this test session."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with mlflow.db: a sweep of 12 runs made by a real process, and the runs happiness and exam."""
-    folder = tmp_path_factory.mktemp("store")
-    done = seedbed("sweep", *SWEEP, "tracking.experiment=small", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert in_process(["train", "experiment=happiness"], folder) == 0
-    assert in_process(["train", "experiment=exam", "training.epochs=200"], folder) == 0
-    return folder
+    """A folder with mlflow.db, to read: a sweep of 12 runs made by a real process, and the runs happiness and exam."""
+
+    def make(folder: Path) -> None:
+        done = seedbed("sweep", *SWEEP, "tracking.experiment=small", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert in_process(["train", "experiment=happiness"], folder) == 0
+        assert in_process(["train", "experiment=exam", "training.epochs=200"], folder) == 0
+
+    return shared(tmp_path_factory, "store", make)
+
+
+@pytest.fixture
+def empty_store(store: Path, tmp_path: Path) -> Path:
+    """A folder with a store that has no runs: its file is copied, as MLflow takes seconds to make one."""
+    from mlflow import MlflowClient  # seconds, which most tests need not spend
+
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(store / "mlflow.db", copy)
+    client = MlflowClient(f"sqlite:///{copy}")
+    for experiment in client.search_experiments():
+        if experiment.name != "Default":
+            client.rename_experiment(experiment.experiment_id, f"not in use: {experiment.name}")
+    return tmp_path

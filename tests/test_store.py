@@ -250,19 +250,19 @@ def count(folder: Path, status: str = "FINISHED") -> int:
 
 
 def test_a_second_time_trains_nothing_and_more_seeds_only_the_new(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    empty_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["sweep", "data=cat_shop", "training.epochs=5", "tracking.experiment=small"]
-    assert in_process([*words, "seed=0,1"], tmp_path) == 0
+    assert in_process([*words, "seed=0,1"], empty_store) == 0
     assert "2 runs: 2 trained" in capsys.readouterr().out
-    assert in_process([*words, "seed=0,1"], tmp_path) == 0
+    assert in_process([*words, "seed=0,1"], empty_store) == 0
     told = capsys.readouterr().out
     assert "Nothing to train: every run is finished in the store." in told
     assert "2 runs: 2 found finished" in told
-    assert count(tmp_path) == 2
-    assert in_process([*words, "seed=0,1,2"], tmp_path) == 0
+    assert count(empty_store) == 2
+    assert in_process([*words, "seed=0,1,2"], empty_store) == 0
     assert "3 runs: 1 trained, 2 found finished" in capsys.readouterr().out
-    assert count(tmp_path) == 3
+    assert count(empty_store) == 3
 
 
 def test_a_finished_run_is_named_and_shown_instead_of_trained(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,10 +278,10 @@ def test_duplicates_are_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not list(tmp_path.iterdir()), "tracking=none leaves nothing"
 
 
-def test_a_run_that_diverges_is_finished_with_its_curve_up_to_there(tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_finished_with_its_curve_up_to_there(empty_store: Path) -> None:
     words = ["train", "data.y=[1e160,0,0]", "training.loss=mse", "tracking.experiment=small"]
-    assert in_process([*words, "training.epochs=50"], tmp_path) == 0
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert in_process([*words, "training.epochs=50"], empty_store) == 0
+    client = MlflowClient(f"sqlite:///{empty_store}/mlflow.db")
     (run,) = runs(client, "small")
     assert run.info.status == "FINISHED"
     assert run.data.tags["diverged_at"] == "0"
@@ -290,16 +290,16 @@ def test_a_run_that_diverges_is_finished_with_its_curve_up_to_there(tmp_path: Pa
     assert np.isfinite(arrays(client, run, "weights.npz")["W0"]).all()
 
 
-def test_a_stack_that_cannot_be_trained_fails_alone(tmp_path: Path) -> None:
-    too_large = "network.hidden=[4],[2000000]"  # needs more than the process may have
+def test_a_stack_that_cannot_be_trained_fails_alone(empty_store: Path) -> None:
+    too_large = "network.hidden=[4],[1000000]"  # needs more than the process may have
     words = ["sweep", too_large, "training.epochs=3", "tracking.experiment=small"]
-    done = seedbed(*words, cwd=tmp_path, memory=3 * 2**30)
+    done = seedbed(*words, cwd=empty_store, memory=5 * 2**29)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "repeat it with: seedbed train 'network.hidden=[2000000]'" in done.stderr
+    assert "repeat it with: seedbed train 'network.hidden=[1000000]'" in done.stderr
     assert "error: 1 of 2 runs failed." in done.stderr
-    assert (count(tmp_path), count(tmp_path, "FAILED")) == (1, 1)
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert (count(empty_store), count(empty_store, "FAILED")) == (1, 1)
+    client = MlflowClient(f"sqlite:///{empty_store}/mlflow.db")
     parent = next(run for run in runs(client, "small") if "fingerprint" not in run.data.tags)
     assert parent.info.status == "FAILED"
     (failure,) = json.loads(content(client, parent, "failures.json"))["data"]
