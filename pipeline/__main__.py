@@ -105,7 +105,7 @@ def sweep(overrides: tuple[str, ...]) -> None:
 
 @cli.command(name="list")
 def list_() -> None:
-    """Name the experiments and data sets there are, each with its question."""
+    """Name the experiments and data sets."""
     from pipeline.verbs import list_everything
 
     list_everything()
@@ -130,7 +130,7 @@ def published(tutorials: tuple[str, ...]) -> None:
 @click.argument("words", nargs=-1)
 @click.option("--input", "file", metavar="FILE.csv", help="Rows to predict: a CSV file with the features as columns.")
 def predict_(words: tuple[str, ...], file: str | None) -> None:
-    """Predict new rows with a trained network; CSV on standard output.
+    """Predict new rows with a trained network.
 
     WORDS:
       run=RUN_ID                the run whose weights to use, or
@@ -143,7 +143,8 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
       seedbed predict experiment=happiness 'rows=[[0.2, 1.0, 0.4, 0.3]]'
       seedbed predict run=RUN_ID --input rows.csv > predictions.csv
 
-    Inputs and predictions are in the data's own units. A value outside the training range is predicted, with a warning.
+    Predictions go to standard output as CSV; they and the inputs are in the data's own units. A value outside
+    the training range is predicted, with a warning.
     """
     from pipeline.verbs import print_predictions
 
@@ -154,7 +155,9 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
 @click.argument("words", nargs=-1)
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; else the first free one from 5000.")
 def ui(words: tuple[str, ...], port: int | None) -> None:
-    """Open the MLflow UI on the store, on this machine only, until Ctrl-C.
+    """Open the MLflow UI on the store.
+
+    It is served to this machine only, until Ctrl-C.
 
     WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
     """

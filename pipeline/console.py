@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -95,9 +96,10 @@ def warn(text: str) -> None:
 
 def print_cells(cells: Sequence[Cell], most: int = 10) -> None:
     """Prints the best cells as a table."""
-    table = Table(title=f"Best cells of {len(cells)} (final loss over seeds)", title_justify="left")
-    for column in ("hidden", "learning rate", "epochs", "seeds", "median", "lowest", "highest", "diverged"):
-        table.add_column(column, justify="left" if column == "hidden" else "right", no_wrap=True)
+    table = Table(title=f"Best cells of {len(cells)} (final loss over seeds)", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("hidden", overflow="fold")
+    for column in ("rate", "epochs", "seeds", "median", "lowest", "highest", "diverged"):
+        table.add_column(column, justify="right", no_wrap=True)
     for cell in cells[:most]:
         losses = ("-" if math.isnan(loss) else f"{loss:.3g}" for loss in (cell.median, cell.best, cell.worst))
         hidden = str(list(cell.hidden))
@@ -121,12 +123,13 @@ def decimals(value: object) -> str:
 
 def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], most: int = 20) -> None:
     """Prints the predictions of a run as a table, with the eight decimals that the tutorials print; no features."""
-    table = Table()
     if not columns:
         return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     kept = [i for i, name in enumerate(columns) if name.startswith(("input", "prediction", "target", "error"))]
     for i in kept:
-        table.add_column(columns[i], justify="left" if i == 0 else "right", no_wrap=True)
+        header = columns[i].replace("_unscaled", "\nunscaled")  # two lines, to fit a terminal of 80 columns
+        table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows[:most]:
         table.add_row(str(row[0]), *(decimals(row[i]) for i in kept[1:]))
     out.print(table)

@@ -19,7 +19,7 @@ from pipeline.stack import Result, train_stack
 
 Array = NDArray[np.float64]
 
-AGREES, DIFFERS, MISPRINT, COMPUTED = "agrees", "DIFFERS", "misprint", "computed"
+AGREES, DIFFERS, MISPRINT = "agrees", "DIFFERS", "misprint"
 IN_FULL = 14  # figures of so many digits are floats printed in full: their last digits depend on the order of sums
 RELATIVE = 1e-12
 CURVES = ("mse", "half_sse", "half_sum_abs")
@@ -27,13 +27,17 @@ CURVES = ("mse", "half_sse", "half_sum_abs")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: what it is, as printed, what we get, and how to take it."""
+    """One figure: whose and what it is, as printed, what we get, and how to take it.
 
+    `computed` says why a figure is in no text but was computed once, to be held to (then `printed` is that).
+    """
+
+    where: str
     what: str
     printed: str
     ours: float
-    reason: str = ""
-    misprint: bool = False
+    misprint: str = ""
+    computed: str = ""
 
     @property
     def digits(self) -> int:
@@ -134,7 +138,7 @@ def figures_of(item: dict[str, Any], trained: dict[str, tuple[Run, Result]]) -> 
     elif "forward" in item:
         dataset = compose_run([f"data={item['forward']}"]).dataset
         outputs = predict(dataset.X, [np.array(matrix) for matrix in item["weights"]])
-        yield from predictions("given weights, untrained", dataset.rows, item, outputs)
+        yield from predictions("given weights", "untrained", dataset.rows, item, outputs)
     else:
         yield from trained_figures(item, *trained[item["experiment"]])
 
@@ -142,24 +146,24 @@ def figures_of(item: dict[str, Any], trained: dict[str, tuple[Run, Result]]) -> 
 def trained_figures(item: dict[str, Any], run: Run, result: Result) -> Iterator[Figure]:
     """Figures of a trained network: predictions of training rows or of a new row, and points of curves."""
     updates = item["updates"]
-    where = f"{item['experiment']}, {updates} updates"
+    where, when = item["experiment"], f"{updates} updates"
     snapshot = result.snapshots[updates]
     if "new_row" in item:
         rows = np.array(list(item["new_row"].values()))
         outputs = predict(run.dataset.input_scale.apply(rows), snapshot.matrices, snapshot.biases)
-        yield from predictions(where, tuple(item["new_row"]), item, outputs)
+        yield from predictions(where, when, tuple(item["new_row"]), item, outputs)
     elif "prediction" in item:
-        yield from predictions(where, run.dataset.rows, item, snapshot.prediction)
+        yield from predictions(where, when, run.dataset.rows, item, snapshot.prediction)
     for name in CURVES:
         if name in item:
             curve = result.curves["loss" if name == run.config.training.loss else name]
-            yield Figure(f"{where}: {name}", item[name], float(curve[updates]), item.get("computed", ""))
+            yield Figure(where, f"{when}: {name}", item[name], float(curve[updates]), computed=item.get("computed", ""))
 
 
-def predictions(where: str, rows: Sequence[str], item: dict[str, Any], outputs: Array) -> Iterator[Figure]:
+def predictions(where: str, when: str, rows: Sequence[str], item: dict[str, Any], outputs: Array) -> Iterator[Figure]:
     """A figure a row; outputs is (rows, 1)."""
     for row, printed, ours in zip(rows, item["prediction"], outputs[:, 0], strict=True):
-        yield Figure(f"{where}: {row}", printed, float(ours), item.get("computed", ""))
+        yield Figure(where, f"{when}: {row}", printed, float(ours), computed=item.get("computed", ""))
 
 
 def hand_worked(item: dict[str, Any]) -> Iterator[Figure]:
@@ -173,8 +177,7 @@ def hand_worked(item: dict[str, Any]) -> Iterator[Figure]:
     steps += [("output sum", item["output_sum"], output_sum)]
     steps += [("output", item["output"], sigmoid(np.array([output_sum]))[0])]
     for name, printed, ours in steps:
-        reason = item["misprints"].get(name, "")
-        yield Figure(f"worked by hand: {name}", printed, float(ours), reason, misprint=bool(reason))
+        yield Figure("worked by hand", name, printed, float(ours), misprint=item["misprints"].get(name, ""))
 
 
 def train_long_run(item: dict[str, Any], progress: Callable[[int], None]) -> LongRun:

@@ -1,5 +1,6 @@
 """What the verbs other than train and sweep do: read their words, work, print."""
 
+import itertools
 import signal
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +18,20 @@ from pipeline.config import shown
 from pipeline.console import Display, out, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
-from pipeline.published import AGREES, DIFFERS, Comparison, LongRun, compare_tutorial, tutorials, updates_needed
+from pipeline.published import (
+    AGREES,
+    DIFFERS,
+    MISPRINT,
+    Comparison,
+    Figure,
+    LongRun,
+    compare_tutorial,
+    tutorials,
+    updates_needed,
+)
 from pipeline.record import public_uri
 
+QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
 PREDICT_KEYS = ("run", "experiment", "rows", "tracking.uri")
 
 
@@ -72,23 +85,33 @@ def print_published(names: Sequence[str]) -> None:
         print_comparison(comparison)
     figures = [figure for comparison in comparisons for figure in comparison.figures]
     bad = [figure for figure in figures if figure.verdict == DIFFERS]
-    good = sum(figure.verdict == AGREES for figure in figures)
-    say(f"{good} of {len(figures)} figures agree, {len(figures) - good - len(bad)} are misprints, {len(bad)} differ.")
+    printed = [figure.verdict for figure in figures if not figure.computed]
+    computed = [figure.verdict for figure in figures if figure.computed]
+    say(f"{count_of(AGREES, printed)} printed figures agree; {printed.count(MISPRINT)} are misprints of the text.")
+    if computed:
+        say(f"{count_of(AGREES, computed)} figures that no text prints agree with what was computed once.")
     if bad:
-        raise FailedRunsError(f"{len(bad)} figures differ from the printed ones: {', '.join(one.what for one in bad)}.")
+        named = "; ".join(f"{figure.where}, {figure.what}" for figure in bad)
+        raise FailedRunsError(f"{len(bad)} figures differ from the printed ones: {named}.")
+
+
+def count_of(verdict: str, verdicts: Sequence[str]) -> str:
+    """`3 of 4`."""
+    return f"{verdicts.count(verdict)} of {len(verdicts)}"
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Prints a tutorial's figures beside ours, what its text got wrong, and its long run."""
-    table = Table(title=comparison.tutorial, title_justify="left")
-    for column, side in (("figure", "left"), ("printed", "right"), ("ours", "right"), ("digits", "right")):
-        table.add_column(column, justify="right" if side == "right" else "left", no_wrap=True)
-    table.add_column("verdict")
-    for figure in comparison.figures:
-        verdict = figure.verdict + (f": {figure.reason}" if figure.reason else "")
-        digits = f"{figure.agreeing} of {figure.digits}"
-        table.add_row(Text(figure.what), figure.printed, f"{figure.ours:.17g}", digits, Text(verdict))
-    out.print(table)
+    for where, figures in itertools.groupby(comparison.figures, key=lambda figure: figure.where):
+        table = Table(title=f"{comparison.tutorial}: {where}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("figure")
+        for column in ("printed", "ours"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("verdict, digits that agree")
+        for figure in figures:
+            ours = f"{figure.ours:.{min(figure.digits + 2, 17)}g}"
+            table.add_row(Text(figure.what), figure.printed, ours, Text(told_verdict(figure)))
+        out.print(table)
     for remark in comparison.remarks:
         say(f"  - {remark}")
     if comparison.long_run:
@@ -96,22 +119,25 @@ def print_comparison(comparison: Comparison) -> None:
     say("")
 
 
+def told_verdict(figure: Figure) -> str:
+    """A figure's verdict with how many digits agree, and why it is a misprint or not printed."""
+    why = figure.misprint or figure.computed
+    return f"{figure.verdict}, {figure.agreeing} of {figure.digits}" + (f": {why}" if why else "")
+
+
 def print_long_run(run: LongRun) -> None:
     """Prints where the exam text's unseeded long run lies among seeded ones."""
-    quantiles = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
-    table = Table(title=f"The run without a seed, among {len(run.mse)} seeds", title_justify="left")
-    table.add_column("after 100,000 updates")
-    for column in ("printed", "seeds below it", "lowest", "5 %", "25 %", "median", "75 %", "95 %", "highest"):
-        table.add_column(column, justify="right", no_wrap=True)
     right = ", ".join(f"{value:.4f}" for value in run.row_scaled_right)
-    rows: list[tuple[str, float | None, Any, str]] = [
-        ("mse (after 99,999)", run.printed_mse, run.mse, ".3g"),
-        ("prediction of [0.5, 1.0], as in the text", run.printed_prediction, run.as_in_the_text, ".6f"),
-        (f"prediction of [{right}], scaled right", None, run.scaled_right, ".6f"),
-    ]
-    for what, printed, values, form in rows:
-        place = ("", "") if printed is None else (f"{printed:.9g}", f"{np.mean(values < printed):.0%}")
-        table.add_row(what, *place, *(f"{value:{form}}" for value in np.quantile(values, quantiles)))
+    table = Table(title=f"The run without a seed, among {len(run.mse)} seeds", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("after 100,000 updates")
+    for column in ("mse\n(after 99,999)", "prediction of\n[0.5, 1.0], as printed", f"prediction of\n[{right}]"):
+        table.add_column(column, justify="right", no_wrap=True)
+    below = [f"{np.mean(run.mse < run.printed_mse):.0%}", f"{np.mean(run.as_in_the_text < run.printed_prediction):.0%}"]
+    table.add_row("printed", f"{run.printed_mse:.9g}", f"{run.printed_prediction:.8f}", "")
+    table.add_row("seeds below it", *below, "")
+    for name, share in QUANTILES.items():
+        values = [np.quantile(each, share) for each in (run.mse, run.as_in_the_text, run.scaled_right)]
+        table.add_row(name, f"{values[0]:.3g}", f"{values[1]:.8f}", f"{values[2]:.8f}")
     out.print(table)
     stuck = run.mse[run.stuck]
     if len(stuck):

@@ -141,7 +141,7 @@ def test_hydras_info(words: str, part: str, tmp_path: Path) -> None:
         ("training.epochs=9 training.epochs=2", "after 2 updates"),
         ("'training={epochs: 2}'", "after 2 updates"),
         ("data=cat_shop data.y=[0,1,1,0]", "customer 4"),
-        ("data.X=[[0,0],[0,1],[1,0],[1,1]] data.y=[[0],[1],[1],[0]]", "│ 1 1 "),
+        ("data.X=[[0,0],[0,1],[1,0],[1,1]] data.y=[[0],[1],[1],[0]]", " 1 1 "),
         ("'data={name: other}'", "Alejandra"),
         ("'data.name=\"a=b, ☃\"'", "Alejandra"),
         ("data.name=5", "Alejandra"),
