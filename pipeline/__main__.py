@@ -1,6 +1,7 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
 import inspect
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -167,7 +168,9 @@ def ui(words: tuple[str, ...], port: int | None) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted."""
+    """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted (also by SIGTERM, SIGHUP)."""
+    for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed
+        signal.signal(kind, signal.default_int_handler)
     sys.exit(exit_code(list(sys.argv[1:] if words is None else words)))
 
 

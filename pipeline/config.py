@@ -23,7 +23,7 @@ DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial")
 
-MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
+MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB, eight times that while it trains alone
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
 LONGEST_NAME = 500  # of an experiment in MLflow
@@ -111,6 +111,19 @@ def typed(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
+
+
+def public_uri(uri: str | None) -> str | None:
+    """A tracking URI without what may be a secret: user, password and query. A SQLite file's address has none."""
+    if uri is None or "://" not in uri or uri.startswith("sqlite"):
+        return uri
+    scheme, rest = uri.split("://", 1)
+    place, _, query = rest.partition("?")
+    if "@" in place:
+        place = place.rpartition("@")[2]
+    elif "@" in query:  # a ? in the password: nothing before it can be told from it
+        place = "..."
+    return f"{scheme}://{place}"
 
 
 def is_number(value: object) -> bool:

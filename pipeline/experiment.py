@@ -31,8 +31,10 @@ def compose_run(words: Sequence[str]) -> Run:
 
 def swept(experiment: str) -> dict[str, str]:
     """The keys that an experiment sweeps over, and their values as written; empty if it is a single run."""
-    content = yaml.safe_load(experiment_files()[experiment].read_text(encoding="utf-8"))
-    params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
+    params = yaml.safe_load(experiment_files()[experiment].read_text(encoding="utf-8"))
+    for key in ("hydra", "sweeper", "params"):
+        params = (params or {}).get(key)
+    params = params or {}
     return {key: str(values) for key, values in params.items()}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config import InitConfig, RunConfig
+from pipeline.config import InitConfig, RunConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.paths import PACKAGE
 
@@ -75,8 +75,9 @@ class Run:
 
 
 def is_secret(word: str) -> bool:
-    """True for an override that may carry a password: a store's address, also inside `tracking={uri: ...}`."""
-    return word.lstrip("+").startswith(("tracking.uri=", "tracking={"))
+    """True for an override with what may be a password: a store's address with a user, or `tracking={uri: ...}`."""
+    key, _, value = word.lstrip("+").partition("=")
+    return (key == "tracking.uri" and public_uri(value) != value) or (key == "tracking" and value.startswith("{"))
 
 
 def make_run(config: RunConfig, overrides: Sequence[str] = ()) -> Run:

@@ -13,10 +13,9 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline import track  # first: it sets MLflow's environment
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
-from pipeline.record import public_uri
 
 from mlflow import MlflowClient  # isort: skip
 from mlflow.entities import Run as StoredRun  # isort: skip

@@ -11,6 +11,7 @@ from pipeline.compose import plain_words, run_config
 from pipeline.composer import Composer
 from pipeline.config import shown
 from pipeline.errors import FailedRunsError, UserError
+from pipeline.experiment import experiment_files, swept
 from pipeline.identity import Run, make_run
 from pipeline.sentences import one_sentence, public
 from pipeline.session import run_sweep
@@ -50,11 +51,28 @@ class Jobs:
     def run(composer: Composer, words: Sequence[str], number: int) -> Run:
         """Composes and checks one job."""
         try:
+            check_expanded(words)
             with one_sentence():
                 return make_run(run_config(composer(words)), words)
         except UserError as error:
             overrides = shown(" ".join(map(public, words)), 100)
             raise UserError(f"job {number} of the sweep ({overrides}): {error}") from error
+
+
+def check_expanded(words: Sequence[str]) -> None:
+    """Raises UserError if a job's experiment sweeps over keys that the job does not fix.
+
+    Hydra reads `hydra.sweeper.params` of the experiment of a sweep, but not of one among several.
+    """
+    values = dict(word.partition("=")[::2] for word in words)
+    experiment = values.get("experiment", "")
+    if experiment in experiment_files():
+        missing = [key for key in swept(experiment) if key not in values]
+        if missing:
+            raise UserError(
+                f"experiment={experiment} is itself a sweep over {', '.join(missing)}: sweep over it alone, or "
+                "give these keys values."
+            )
 
 
 def job_return(run: Run, outcome: Outcome, number: int) -> JobReturn:

@@ -80,9 +80,16 @@ def to_number(where: str, feature: str, text: str) -> float:
     return number
 
 
+def read_number(value: object) -> object:
+    """The number that a text like 1e-3 is (YAML takes it for text); else the value itself."""
+    number = number_or_none(value) if isinstance(value, str) else None
+    return value if number is None else number
+
+
 def inline_rows(rows: object, features: Sequence[str]) -> Array:
     """Values (m, d) of rows given as [[...], ...], or one row as [...]. Raises UserError if they do not fit."""
     listed = rows if isinstance(rows, list) and rows and all(isinstance(row, list) for row in rows) else [rows]
+    listed = [[*map(read_number, row)] if isinstance(row, list) else row for row in listed]
     for row in listed:
         if not isinstance(row, list) or not all(is_number(value) for value in row):
             raise UserError(f"rows is {shown(rows)}, but it must be a list of rows of finite numbers, like [[0, 1]].")

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, public_uri
 from pipeline.identity import Run
 from pipeline.stack import Result
 
@@ -210,19 +210,6 @@ def public_config(config: RunConfig) -> dict[str, Any]:
     values = asdict(config)
     values["tracking"]["uri"] = public_uri(config.tracking.uri)
     return values
-
-
-def public_uri(uri: str | None) -> str | None:
-    """A tracking URI without what may be a secret: user, password and query. A SQLite file's address has none."""
-    if uri is None or "://" not in uri or uri.startswith("sqlite"):
-        return uri
-    scheme, rest = uri.split("://", 1)
-    place, _, query = rest.partition("?")
-    if "@" in place:
-        place = place.rpartition("@")[2]
-    elif "@" in query:  # a ? in the password: nothing before it can be told from it
-        place = "..."
-    return f"{scheme}://{place}"
 
 
 def colors(architectures: Sequence[str]) -> dict[str, str]:

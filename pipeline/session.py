@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
-from pipeline.config import TrackingConfig
+from pipeline.config import TrackingConfig, public_uri
 from pipeline.console import Display, print_cells, print_failures, print_predictions, say, warn
 from pipeline.data import unfitting_names
 from pipeline.environment import environment
 from pipeline.errors import FailedRunsError
 from pipeline.identity import Run, is_secret
-from pipeline.record import predictions, public_config, public_uri, table
+from pipeline.record import predictions, public_config, table
 from pipeline.stack import updates_of
 from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 
@@ -42,7 +42,7 @@ def run_one(run: Run) -> Outcome:
     store = open_store(run.config.tracking)
     plan = make_plan([run], store)
     with Display(1, updates_to_make(plan)) as display:
-        (outcome,) = execute(plan, store, {}, display.report)
+        (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
     print_run(outcome, store)
     if outcome.status == FAILED:
         raise FailedRunsError("The run failed.")

@@ -1,5 +1,6 @@
 """A sweep: plan, skip what is finished, train stacks, hand each result to the store as it comes, say how it went."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,15 +52,18 @@ def make_plan(runs: Iterable[Run], store: "Store | None") -> Plan:
     return Plan(distinct, len(given) - len(distinct), found, make_stacks(todo))
 
 
-def execute(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
+def execute(
+    plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report, keep_results: bool = False
+) -> Iterator[Outcome]:
     """Trains the plan's stacks, writes each run to the store (with `tags`), and yields each run as it ends.
 
     Runs found finished come first. A stack that raises an error makes its runs FAILED and does not stop the others.
-    `report` is told of updates made and of runs that have ended.
+    `report` is told of updates made and of runs that have ended. Without `keep_results` outcomes come without their
+    curves and weights, which a large sweep could not hold.
     """
     for outcome in outcomes_of(plan, store, tags, report):
         report(0, [outcome])
-        yield outcome
+        yield outcome if keep_results else dataclasses.replace(outcome, result=None)
 
 
 def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:

@@ -36,10 +36,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from pipeline.config import TrackingConfig, wrong_value
+from pipeline.config import TrackingConfig, public_uri, wrong_value
 from pipeline.data import Dataset
 from pipeline.errors import UserError
-from pipeline.record import Record, public_uri
+from pipeline.record import Record
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SCHEMES = (*DATABASES, "http", "https")
@@ -75,7 +75,7 @@ class Store:
                 make_database(database_file(self.uri))
             self.client = MlflowClient(tracking_uri=absolute(self.uri))
             self.experiment_id = self._experiment_id(tracking)
-        self._datasets: dict[str, DatasetInput] = {}
+        self._datasets: dict[tuple[str, str], DatasetInput] = {}
 
     def _experiment_id(self, tracking: TrackingConfig) -> str:
         found = self.client.get_experiment_by_name(self.experiment)
@@ -87,6 +87,13 @@ class Store:
                 f"The MLflow experiment {self.experiment!r} in {self.shown_uri} is deleted: restore it there, or "
                 "choose another name with tracking.experiment."
             )
+        if tracking.artifacts is not None:
+            wanted = Path(tracking.artifacts).expanduser().absolute().as_uri()
+            if wanted != found.artifact_location:
+                raise UserError(
+                    f"tracking.artifacts is {tracking.artifacts}, but the MLflow experiment {self.experiment!r} keeps "
+                    f"its files in {found.artifact_location}: leave it out, or choose another tracking.experiment."
+                )
         return str(found.experiment_id)
 
     def translated(self) -> contextlib.AbstractContextManager[None]:
@@ -100,11 +107,11 @@ class Store:
         kept = (self._kept(run) for run in self._search(query))
         return {one.tags["fingerprint"]: one for one in kept if one.tags["fingerprint"] in wanted}
 
-    def _search(self, query: str, order: Sequence[str] = ()) -> Iterator[StoredRun]:
+    def _search(self, query: str) -> Iterator[StoredRun]:
         token = None
         with self.translated():
             while True:
-                page = self.client.search_runs([self.experiment_id], query, 1, PAGE, list(order), token)
+                page = self.client.search_runs([self.experiment_id], query, 1, PAGE, page_token=token)
                 yield from page
                 token = page.token
                 if not token:
@@ -192,7 +199,8 @@ class Store:
             self.client.log_artifacts(run_id, folder)
 
     def _dataset_input(self, dataset: Dataset) -> DatasetInput:
-        if dataset.digest not in self._datasets:
+        key = dataset.name, dataset.digest
+        if key not in self._datasets:
             frame = pd.DataFrame(dataset.raw_X, columns=list(dataset.features))
             for j, target in enumerate(dataset.targets):
                 frame[target if target not in frame else f"target {target}"] = dataset.raw_y[:, j]
@@ -200,8 +208,8 @@ class Store:
             described = from_pandas(frame, targets=target, name=dataset.name[:500], digest=dataset.digest).to_dict()
             described |= {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": "seedbed"}})}
             entity = DatasetEntity(**described)
-            self._datasets[dataset.digest] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-        return self._datasets[dataset.digest]
+            self._datasets[key] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
+        return self._datasets[key]
 
 
 @contextlib.contextmanager
@@ -260,7 +268,10 @@ def database_file(uri: str) -> Path:
         raise UserError(f"tracking.uri is {uri}, but it must be like sqlite:///mlflow.db.") from error
     if not name or name == ":memory:":
         raise UserError(f"tracking.uri is {uri}, which keeps nothing: name a file, like sqlite:///mlflow.db.")
-    return Path(name).absolute()
+    file = Path(name).absolute()
+    if "?" in str(file):
+        raise UserError(f"The database file {file} has a ? in its path, which no address can have: move it elsewhere.")
+    return file
 
 
 def make_database(file: Path) -> None:
@@ -275,8 +286,12 @@ def make_database(file: Path) -> None:
         built = Path(folder, file.name)
         store = SqlAlchemyStore(f"sqlite:///{built}", str(file.with_name("mlruns")))  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(built, file)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            built.rename(file)
 
 
 def check_artifacts(folder: str | None) -> None:

@@ -33,8 +33,9 @@ def free_port(port: int | None) -> int:
 @contextlib.contextmanager
 def server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """An MLflow server on the store, answering on loopback until the block ends."""
-    words = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    words = ["--host", HOST, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet["MLFLOW_BACKEND_STORE_URI"] = uri  # not an option: others on the machine can read those
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *words],
         env={**os.environ, **quiet},

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import shown
+from pipeline.config import public_uri, shown
 from pipeline.console import Display, out, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
@@ -29,14 +29,14 @@ from pipeline.published import (
     tutorials,
     updates_needed,
 )
-from pipeline.record import public_uri
 
 QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
+TEXT_KEYS = ("run", "experiment", "tracking.uri")
 PREDICT_KEYS = ("run", "experiment", "rows", "tracking.uri")
 
 
 def key_values(words: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words with the values read as YAML. Raises UserError for a word of another form."""
+    """`key=value` words, values other than names and addresses read as YAML. Raises UserError for any other word."""
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -44,6 +44,9 @@ def key_values(words: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{shown(word)} is no key=value: see --help for the keys.")
         if key in values:
             raise UserError(f"{key} is given twice: give it once.")
+        if key in TEXT_KEYS:
+            values[key] = text
+            continue
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -68,7 +71,8 @@ def list_everything() -> None:
     out.print(table)
     table = Table("data set", "rows", "what it is", title="data=", title_justify="left", show_lines=True)
     for name, file in data_files().items():
-        table.add_row(name, str(len(yaml.safe_load(file.read_text())["X"])), Text(opening(file).get("about", "")))
+        rows = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("X") or []
+        table.add_row(name, str(len(rows)), Text(opening(file).get("about", "")))
     out.print(table)
 
 
@@ -187,8 +191,7 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
     port = free_port(port)
     address = f"http://{HOST}:{port}"
     say(f"Starting the MLflow UI on {reader.shown_uri} ...")
-    for kind in (signal.SIGINT, signal.SIGTERM):  # both end the server too; a shell's background job ignores SIGINT
-        signal.signal(kind, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     try:
         with server(uri, port) as process:
             say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import public_uri
 from pipeline.identity import Run
 from pipeline.record import (
     Record,
@@ -21,7 +22,6 @@ from pipeline.record import (
     npz,
     params,
     predictions,
-    public_uri,
     weight_arrays,
     weight_table,
 )
