@@ -8,8 +8,10 @@ import getpass
 import json
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +60,27 @@ class Kept:
     run_id: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Holds Ctrl-C, SIGTERM and SIGHUP back until the block has ended, then raises KeyboardInterrupt.
+
+    Raised inside of a write it would leave the database locked, or be swallowed there. Also a decorator.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.signal(kind, lambda number, frame: caught.append(number)) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler or signal.SIG_DFL)
+    if caught:
+        raise KeyboardInterrupt
 
 
 class Store:
@@ -121,6 +144,7 @@ class Store:
     def _kept(run: StoredRun) -> Kept:
         return Kept(run.info.run_id, dict(run.data.metrics), dict(run.data.tags))
 
+    @undisturbed()
     def write(self, record: Record, dataset: Dataset, ended: float, seconds: float, tags: Mapping[str, str]) -> str:
         """Writes a trained run and returns its run id. `ended` is a Unix time, `seconds` how long it trained."""
         start = int((ended - seconds) * 1000)
@@ -140,6 +164,7 @@ class Store:
                 self.client.set_terminated(run_id, "FINISHED", int(ended * 1000))
         return run_id
 
+    @undisturbed()
     def write_failure(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Writes a run that could not be trained, with status FAILED."""
         with self.translated():
@@ -148,6 +173,7 @@ class Store:
             self.client.set_terminated(run_id, "FAILED")
         return run_id
 
+    @undisturbed()
     def open_sweep(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Makes the parent run of a sweep (RUNNING) and returns its run id."""
         with self.translated():
@@ -155,6 +181,7 @@ class Store:
             self.client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
         return run_id
 
+    @undisturbed()
     def close_sweep(
         self, run_id: str, status: str, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str
     ) -> None:
@@ -183,13 +210,12 @@ class Store:
 
     @contextlib.contextmanager
     def closing(self, run_id: str) -> Iterator[None]:
-        """Marks the run FAILED (KILLED on Ctrl-C) if the block does not come to its end."""
+        """Marks the run FAILED if the block does not come to its end."""
         try:
             yield
-        except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        except BaseException:
             with contextlib.suppress(*STORE_ERRORS):
-                self.client.set_terminated(run_id, status)
+                self.client.set_terminated(run_id, "FAILED")
             raise
 
     def _write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:

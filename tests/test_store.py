@@ -4,6 +4,10 @@ import ast
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -320,3 +324,24 @@ def test_a_password_in_the_address_is_kept_nowhere() -> None:
     assert public_uri("postgresql://user:secret@host/db") == "postgresql://host/db"
     assert public_uri("https://user:sec@ret@host:5000") == "https://host:5000"
     assert public_uri("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_keeps_what_is_finished_and_leaves_nothing_running(
+    empty_store: Path, kind: signal.Signals
+) -> None:
+    words = ["sweep", "data=exam", "seed=range(0,400)", "training.epochs=5", "tracking.experiment=small"]
+    command = [sys.executable, "-m", "pipeline", *words]
+    with subprocess.Popen(command, cwd=empty_store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        client = MlflowClient(f"sqlite:///{empty_store}/mlflow.db")
+        deadline = time.monotonic() + 120
+        while client.get_experiment_by_name("small") is None or count(empty_store) == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(kind)
+        assert process.wait(30) == 130
+    statuses = [(run.info.status, "fingerprint" in run.data.tags) for run in runs(client, "small")]
+    assert statuses.count(("KILLED", False)) == 1, "the parent"
+    assert 0 < statuses.count(("FINISHED", True)) < 400
+    assert set(statuses) == {("KILLED", False), ("FINISHED", True)}
