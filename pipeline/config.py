@@ -23,7 +23,7 @@ DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial")
 
-MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB, eight times that while it trains alone
+MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
 LONGEST_NAME = 500  # of an experiment in MLflow

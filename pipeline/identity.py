@@ -13,7 +13,7 @@ from pipeline.config import InitConfig, RunConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.paths import PACKAGE
 
-NUMERICS_CODE = ("data", "initial", "losses", "network", "sigmoid", "train")
+NUMERICS_CODE = ("data", "initial", "losses", "network", "program", "sigmoid", "train")
 UNUSED_INIT = {
     "normal": ("low", "high", "weights"),
     "uniform": ("scale", "weights"),

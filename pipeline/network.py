@@ -12,22 +12,24 @@ Derivation of the update (per run, * elementwise, c from losses.slope):
     d loss / d W_l = h_{l-1}^T delta_l,  d loss / d b_l = column sums of delta_l
 `of_activation` is the happiness text's slip: it takes the derivative at the activation, s(h) (1 - s(h)).
 
-Two numerics do the same algebra. `portable` unrolls each contraction over its small axis into multiply and add, in
-index order, so that a run has the same bits on every machine. `fast` uses einsum and np.exp. In both, a run's bits do
-not depend on its neighbours or its place: lanes are filled up to a multiple of LANES, and nothing sums over runs.
+Contractions over a small axis are products that are added up in index order. Multiply, add, subtract and divide are
+exact on every machine, so with the sigmoid of `portable` a run has the same bits everywhere; `fast` takes np.exp. In
+both, a run's bits do not depend on its neighbours or its place: nothing sums over runs.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sigmoid import FastSigmoid, PortableSigmoid
+from pipeline.program import Array, Program, buffer, execute, numeric_state
+from pipeline.sigmoid import SIGMOIDS
 
-Array = NDArray[np.float64]
-
-LANES = 8
+LANES = 8  # float64s in a cache line, and in the widest vector registers
+SMALL = 2**15  # products of a contraction, 256 KiB: up to here fewer calls count for more than the cache
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,14 @@ class Weights:
 
 
 def padded(weights: Weights) -> Weights:
-    """The same networks and enough all-zero ones behind them to make a multiple of LANES."""
-    extra = -weights.runs % LANES
+    """A copy of the networks, with enough all-zero ones behind them to make a multiple of LANES."""
+    lanes = weights.runs + -weights.runs % LANES
 
     def pad(array: Array) -> Array:
-        return np.concatenate([array, np.zeros((*array.shape[:-1], extra))], axis=-1)
+        copy = buffer(*array.shape[:-1], lanes)
+        copy[..., : weights.runs] = array
+        copy[..., weights.runs :] = 0.0
+        return copy
 
     return Weights(tuple(map(pad, weights.matrices)), tuple(map(pad, weights.biases)))
 
@@ -81,146 +86,128 @@ class Stack:
         self.rule = rule
         self.weights = padded(weights)
         self.lanes = self.weights.runs
-        self.rates = np.zeros(self.lanes)
-        self.rates[: self.runs] = learning_rates
+        self.rates = buffer(self.lanes)
+        self.rates[: self.runs], self.rates[self.runs :] = learning_rates, 0.0
         self.inputs = np.ascontiguousarray(X)[:, :, None]
         self.target = np.ascontiguousarray(y)[:, :, None]
         self._make_buffers(len(X))
-        self._choose_operations()
+        self._forward, self._update = self._forward_program(), self._update_program()
 
     def _make_buffers(self, n: int) -> None:
-        units = [matrix.shape[1] for matrix in self.weights.matrices]
-        ends = np.cumsum([n * count for count in units])
+        """One memory for all layers of each kind; the two spare ones are as large as the largest product."""
+        shapes = [(n, matrix.shape[1]) for matrix in self.weights.matrices]
+        ends = np.cumsum([rows * units for rows, units in shapes])
+        total = int(ends[-1])
 
-        def views(buffer: Array) -> list[Array]:
-            parts = np.split(buffer, ends[:-1])
-            return [part.reshape(n, count, self.lanes) for part, count in zip(parts, units, strict=True)]
+        def views(memory: Array) -> list[Array]:
+            parts = np.split(memory, ends[:-1])
+            return [part.reshape(*shape, self.lanes) for part, shape in zip(parts, shapes, strict=True)]
 
-        self._h, self._slope, self._delta, self._scratch = (np.empty((int(ends[-1]), self.lanes)) for _ in range(4))
-        self.activations, self.slopes, self.deltas, self.scratch = map(
-            views, (self._h, self._slope, self._delta, self._scratch)
-        )
-        self.error = np.empty((n, units[-1], self.lanes))
-        self.gradients = [np.empty_like(matrix) for matrix in self.weights.matrices]
-        self.products = [np.empty_like(matrix) for matrix in self.weights.matrices]
-        self.bias_gradients = [np.empty_like(bias) for bias in self.weights.biases]
-
-    def _choose_operations(self) -> None:
-        portable = self.rule.numerics == "portable"
-        squash = PortableSigmoid if portable else FastSigmoid
-        self._squash = [squash(h) for h in self.activations]
-        self._squash_slope = squash(self._slope) if self.rule.derivative == "of_activation" else None
-        self._contract = UNROLLED if portable else EINSUM
+        self._h, self._slope, self._delta = (buffer(total, self.lanes) for _ in range(3))
+        self.activations, self._slopes, self._deltas = map(views, (self._h, self._slope, self._delta))
+        self.error, self._sums = buffer(*shapes[-1], self.lanes), buffer(self.lanes)
+        largest = max(*map(math.prod, shapes), *(matrix[..., 0].size for matrix in self.weights.matrices))
+        self._spare = [buffer(largest, self.lanes) for _ in range(2)]
 
     def forward(self) -> None:
         """Computes all activations and the error from the current weights."""
-        inputs = self.inputs
-        for layer, matrix in enumerate(self.weights.matrices):
-            h = self.activations[layer]
-            self._contract.forward(inputs, matrix, h, self.scratch[layer])
-            if self.weights.biases:
-                np.add(h, self.weights.biases[layer], out=h)
-            self._squash[layer]()
-            inputs = h
-        np.subtract(inputs, self.target, out=self.error)
-
-    def measure(self, raw: str, out: Array) -> None:
-        """Writes the raw sum, `squares` or `absolutes`, of every lane's error into out, (lanes,)."""
-        terms = self.scratch[-1]
-        if raw == "squares":
-            np.multiply(self.error, self.error, out=terms)
-        else:
-            np.absolute(self.error, out=terms)
-        np.add.reduce(terms.reshape(-1, self.lanes), axis=0, out=out)
+        execute(self._forward)
 
     def update(self) -> None:
         """One step of gradient descent from the state that `forward` left."""
-        self._derive()
-        deltas, slopes, matrices = self.deltas, self.slopes, self.weights.matrices
-        np.multiply(self.error, self.rule.slope, out=deltas[-1])
-        np.multiply(deltas[-1], slopes[-1], out=deltas[-1])
+        execute(self._update)
+
+    def measure(self, raw: str, out: Array) -> None:
+        """Writes the raw sum, `squares` or `absolutes`, of every network's error into out, (runs,)."""
+        error = self.error.reshape(-1, self.lanes)
+        terms = self._spare[0][: len(error)]
+        if raw == "squares":
+            np.multiply(error, error, terms)
+        else:
+            np.absolute(error, terms)
+        np.add.reduce(terms, axis=0, out=self._sums)  # of all lanes: NumPy adds up a single column in another order
+        out[...] = self._sums[: self.runs]
+
+    def _forward_program(self) -> Program:
+        program: Program = []
+        inputs = self.inputs
+        for layer, matrix in enumerate(self.weights.matrices):
+            h = self.activations[layer]
+            program += self._contract(np.moveaxis(inputs, 1, 0)[:, :, None], matrix[:, None], h, self._spare[0])
+            if self.weights.biases:
+                program.append(partial(np.add, h, self.weights.biases[layer], h))
+            scratch = (self._slope, self._delta, *self._spare)  # all of them free until the update
+            program += self._squash(h, scratch)
+            inputs = h
+        return [*program, partial(np.subtract, inputs, self.target, self.error)]
+
+    def _squash(self, z: Array, scratch: Sequence[Array]) -> Program:
+        """Z becomes sigmoid(z)."""
+        flat = z.reshape(-1)
+        return SIGMOIDS[self.rule.numerics](flat, [array.reshape(-1)[: flat.size] for array in scratch])
+
+    def _update_program(self) -> Program:
+        deltas, slopes, matrices = self._deltas, self._slopes, self.weights.matrices
+        program = self._derive()
+        program.append(partial(np.multiply, self.error, np.array(self.rule.slope), deltas[-1]))
+        program.append(partial(np.multiply, deltas[-1], slopes[-1], deltas[-1]))
         for layer in range(len(matrices) - 1, 0, -1):
-            below = deltas[layer - 1]
-            self._contract.backward(deltas[layer], matrices[layer], below, self.scratch[layer - 1])
-            np.multiply(below, slopes[layer - 1], out=below)
-            self._descend(layer, self.activations[layer - 1])
-        self._descend(0, self.inputs)
+            below, delta = deltas[layer - 1], np.moveaxis(deltas[layer], 1, 0)
+            weights = np.moveaxis(matrices[layer], 1, 0)
+            program += self._contract(delta[:, :, None], weights[:, None], below, self._spare[0])
+            program.append(partial(np.multiply, below, slopes[layer - 1], below))
+            program += self._descend(layer, self.activations[layer - 1])
+        return program + self._descend(0, self.inputs)
 
-    def _derive(self) -> None:
+    def _derive(self) -> Program:
         """Slopes = s'(z) of all layers: a (1 - a), where a is the activation, or its sigmoid under the slip."""
-        a = self._h
-        if self._squash_slope is not None:
-            np.copyto(self._slope, self._h)
-            self._squash_slope()
-            a = self._slope
-        np.subtract(1.0, a, out=self._scratch)
-        np.multiply(a, self._scratch, out=self._slope)
+        a, rest, slope = self._h.reshape(-1), self._delta.reshape(-1), self._slope.reshape(-1)
+        program: Program = []
+        if self.rule.derivative == "of_activation":
+            program.append(partial(np.copyto, slope, a))
+            program += self._squash(slope, [rest, *(np.empty_like(rest) for _ in range(3))])
+            a = slope
+        return [*program, partial(np.subtract, np.array(1.0), a, rest), partial(np.multiply, a, rest, slope)]
 
-    def _descend(self, layer: int, inputs: Array) -> None:
+    def _descend(self, layer: int, inputs: Array) -> Program:
         """W -= rate * inputs^T delta and b -= rate * (sum of delta over rows), for one layer."""
-        delta, matrix, gradient = self.deltas[layer], self.weights.matrices[layer], self.gradients[layer]
-        self._contract.gradient(inputs, delta, gradient, self.products[layer])
-        np.multiply(gradient, self.rates, out=gradient)
-        np.subtract(matrix, gradient, out=matrix)
+        matrix, delta = self.weights.matrices[layer], self._deltas[layer]
+        gradient = view(self._spare[0], matrix.shape)
+        program = self._contract(inputs[:, :, None], delta[:, None], gradient, self._spare[1])
+        program += step(matrix, gradient, self.rates)
         if self.weights.biases:
-            bias, gradient = self.weights.biases[layer], self.bias_gradients[layer]
-            np.add.reduce(delta, axis=0, out=gradient)
-            np.multiply(gradient, self.rates, out=gradient)
-            np.subtract(bias, gradient, out=bias)
+            bias = self.weights.biases[layer]
+            gradient = view(self._spare[0], bias.shape)
+            program.append(partial(np.add.reduce, delta, 0, None, gradient))
+            program += step(bias, gradient, self.rates)
+        return program
+
+    def _contract(self, left: Array, right: Array, out: Array, scratch: Array) -> Program:
+        """Out, (a, b, r) = the sum over s of left * right, which broadcast to (s, a, b, r): added up in the order of s.
+
+        Small sums are one product and one reduction, large ones are added up product by product, which stays in
+        the cache. Both give the same bits.
+        """
+        terms, *shape = np.broadcast_shapes(left.shape, right.shape)
+        if terms * out.size <= SMALL:
+            products = buffer(terms, *shape)
+            return [partial(np.multiply, left, right, products), partial(np.add.reduce, products, 0, None, out)]
+        product = view(scratch, out.shape)
+        program: Program = [partial(np.multiply, left[0], right[0], out)]
+        for i in range(1, terms):
+            program.append(partial(np.multiply, left[i], right[i], product))
+            program.append(partial(np.add, out, product, out))
+        return program
 
 
-Contraction = Callable[[Array, Array, Array, Array], None]
+def view(memory: Array, shape: Sequence[int]) -> Array:
+    """The beginning of a buffer as an array of this shape."""
+    return memory.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
-@dataclass(frozen=True)
-class Contractions:
-    """The three products of a layer, each writing its third argument; the fourth is scratch of the same shape.
-
-    forward   (h (n, in, r), W (in, out, r))       -> z (n, out, r), sum over in
-    backward  (delta (n, out, r), W (in, out, r))  -> (n, in, r), sum over out
-    gradient  (h (n, in, r), delta (n, out, r))    -> (in, out, r), sum over n
-    """
-
-    forward: Contraction
-    backward: Contraction
-    gradient: Contraction
-
-
-def _forward_unrolled(h: Array, matrix: Array, out: Array, scratch: Array) -> None:
-    np.multiply(h[:, 0, None], matrix[0], out=out)
-    for i in range(1, len(matrix)):
-        np.multiply(h[:, i, None], matrix[i], out=scratch)
-        np.add(out, scratch, out=out)
-
-
-def _backward_unrolled(delta: Array, matrix: Array, out: Array, scratch: Array) -> None:
-    np.multiply(delta[:, 0, None], matrix[:, 0], out=out)
-    for j in range(1, matrix.shape[1]):
-        np.multiply(delta[:, j, None], matrix[:, j], out=scratch)
-        np.add(out, scratch, out=out)
-
-
-def _gradient_unrolled(h: Array, delta: Array, out: Array, scratch: Array) -> None:
-    np.multiply(h[0, :, None], delta[0], out=out)
-    for i in range(1, len(delta)):
-        np.multiply(h[i, :, None], delta[i], out=scratch)
-        np.add(out, scratch, out=out)
-
-
-def _forward_einsum(h: Array, matrix: Array, out: Array, scratch: Array) -> None:
-    np.einsum("nir,ijr->njr", h, matrix, out=out)
-
-
-def _backward_einsum(delta: Array, matrix: Array, out: Array, scratch: Array) -> None:
-    np.einsum("njr,ijr->nir", delta, matrix, out=out)
-
-
-def _gradient_einsum(h: Array, delta: Array, out: Array, scratch: Array) -> None:
-    np.einsum("nir,njr->ijr", h, delta, out=out)
-
-
-UNROLLED = Contractions(_forward_unrolled, _backward_unrolled, _gradient_unrolled)
-EINSUM = Contractions(_forward_einsum, _backward_einsum, _gradient_einsum)
+def step(weights: Array, gradient: Array, rates: Array) -> Program:
+    """Weights -= rates * gradient; the gradient is overwritten."""
+    return [partial(np.multiply, gradient, rates, gradient), partial(np.subtract, weights, gradient, weights)]
 
 
 def predict(X: Array, matrices: Sequence[Array], biases: Sequence[Array] = (), numerics: str = "portable") -> Array:
@@ -228,6 +215,6 @@ def predict(X: Array, matrices: Sequence[Array], biases: Sequence[Array] = (), n
     weights = Weights(tuple(matrix[..., None] for matrix in matrices), tuple(bias[..., None] for bias in biases))
     nothing = np.zeros((len(X), matrices[-1].shape[1]))
     stack = Stack(X, nothing, weights, np.zeros(1), Rule(0.0, numerics=numerics))
-    with np.errstate(all="ignore"):
+    with numeric_state():
         stack.forward()
     return stack.activations[-1][..., 0].copy()

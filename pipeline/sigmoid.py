@@ -13,10 +13,12 @@ below rounding):
 bits of the sum. |z| > 690 counts as 690 (sigmoid(-690) is 2e-300), so nothing overflows; NaN stays NaN.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from functools import partial
 
-Array = NDArray[np.float64]
+import numpy as np
+
+from pipeline.program import Array, Program, execute, numeric_state
 
 LIMIT = 690.0
 ROUND = 1.5 * 2.0**52
@@ -25,63 +27,62 @@ LN2_HIGH = float.fromhex("0x1.62e42feep-1")  # ln 2 to 33 bits: k times it is ex
 LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")  # the rest
 
 
-class PortableSigmoid:
-    """z -> sigmoid(z) in place, for one array of any shape; its scratch arrays are made once."""
-
-    def __init__(self, z: Array) -> None:
-        self.z = z
-        self.k, self.square, self.odd, self.even = (np.empty_like(z) for _ in range(4))
-        self.k_bits, self.even_bits = self.k.view(np.int64), self.even.view(np.int64)
-
-    def __call__(self) -> None:
-        """Replaces z by sigmoid(z). Raises no warning for any z."""
-        add, subtract, multiply = np.add, np.subtract, np.multiply
-        u, k, square, odd, even = self.z, self.k, self.square, self.odd, self.even
-        np.minimum(u, LIMIT, out=u)
-        np.maximum(u, -LIMIT, out=u)
-        multiply(u, -LOG2_E, out=even)
-        add(even, ROUND, out=even)
-        subtract(even, ROUND, out=k)
-        multiply(k, LN2_HIGH, out=odd)
-        add(u, odd, out=u)
-        multiply(k, LN2_LOW, out=odd)
-        add(u, odd, out=u)
-        np.left_shift(self.even_bits, 52, out=self.k_bits)
-        multiply(u, u, out=square)
-        multiply(square, 42.0, out=odd)
-        add(odd, 10080.0, out=odd)
-        multiply(odd, square, out=odd)
-        add(odd, 332640.0, out=odd)
-        multiply(odd, u, out=odd)
-        add(square, 840.0, out=even)
-        multiply(even, square, out=even)
-        add(even, 75600.0, out=even)
-        multiply(even, square, out=even)
-        add(even, 665280.0, out=even)
-        add(even, odd, out=u)
-        subtract(even, odd, out=even)
-        add(self.even_bits, self.k_bits, out=self.even_bits)
-        add(even, u, out=even)
-        np.divide(u, even, out=u)
+def portable_sigmoid(z: Array, scratch: Sequence[Array]) -> Program:
+    """Calls that replace z, flat, by sigmoid(z), and raise no warning for any z; scratch: four arrays of its size."""
+    add, subtract, multiply = np.add, np.subtract, np.multiply
+    k, square, odd, even = scratch
+    k_bits, even_bits = k.view(np.int64), even.view(np.int64)
+    return [
+        partial(np.minimum, z, np.array(LIMIT), out=z),
+        partial(np.maximum, z, np.array(-LIMIT), out=z),
+        partial(multiply, z, np.array(-LOG2_E), even),
+        partial(add, even, np.array(ROUND), even),
+        partial(subtract, even, np.array(ROUND), k),
+        partial(multiply, k, np.array(LN2_HIGH), odd),
+        partial(add, z, odd, z),
+        partial(multiply, k, np.array(LN2_LOW), odd),
+        partial(add, z, odd, z),  # now u
+        partial(np.left_shift, even_bits, np.array(52), k_bits),
+        partial(multiply, z, z, square),
+        partial(multiply, square, np.array(42.0), odd),
+        partial(add, odd, np.array(10080.0), odd),
+        partial(multiply, odd, square, odd),
+        partial(add, odd, np.array(332640.0), odd),
+        partial(multiply, odd, z, odd),  # P
+        partial(add, square, np.array(840.0), even),
+        partial(multiply, even, square, even),
+        partial(add, even, np.array(75600.0), even),
+        partial(multiply, even, square, even),
+        partial(add, even, np.array(665280.0), even),  # Q
+        partial(add, even, odd, z),
+        partial(subtract, even, odd, even),
+        partial(add, even_bits, k_bits, even_bits),
+        partial(add, even, z, even),
+        partial(np.divide, z, even, z),
+    ]
 
 
-class FastSigmoid:
-    """z -> sigmoid(z) in place with np.exp: faster, its last bit depends on the CPU."""
+def fast_sigmoid(z: Array, scratch: Sequence[Array] = ()) -> Program:
+    """Calls that replace z, flat, by sigmoid(z) with np.exp: fewer, but the last bit depends on the CPU.
 
-    def __init__(self, z: Array) -> None:
-        self.z = z
+    exp may overflow to infinity, which gives 0. No scratch is needed.
+    """
+    one = np.array(1.0)
+    return [
+        partial(np.negative, z, z),
+        partial(np.exp, z, z),
+        partial(np.add, z, one, z),
+        partial(np.divide, one, z, z),
+    ]
 
-    def __call__(self) -> None:
-        """Replaces z by sigmoid(z); exp may overflow to infinity, which gives 0."""
-        np.negative(self.z, out=self.z)
-        np.exp(self.z, out=self.z)
-        np.add(self.z, 1.0, out=self.z)
-        np.divide(1.0, self.z, out=self.z)
+
+SIGMOIDS = {"portable": portable_sigmoid, "fast": fast_sigmoid}
 
 
 def sigmoid(z: Array, numerics: str = "portable") -> Array:
     """Sigmoid of a copy of z, any shape; `numerics` is portable or fast."""
-    copy = np.array(z, dtype=np.float64, ndmin=1)
-    with np.errstate(all="ignore"):
-        (PortableSigmoid if numerics == "portable" else FastSigmoid)(copy)()
-    return copy.reshape(np.shape(z))
+    flat = np.array(z, dtype=np.float64).reshape(-1)
+    scratch = [np.empty_like(flat) for _ in range(4)]
+    with numeric_state():
+        execute(SIGMOIDS[numerics](flat, scratch))
+    return flat.reshape(np.shape(z))

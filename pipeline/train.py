@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.network import Rule, Stack, Weights
+from pipeline.program import Array, numeric_state
 
-Array = NDArray[np.float64]
 Progress = Callable[[int], None]
 
 REPORT_EVERY = 500
@@ -68,7 +67,7 @@ def train(
     all networks together. Networks that become non-finite do not disturb the others and give no warning.
     """
     order = np.argsort([-max(wanted) for wanted in stops], kind="stable")
-    with np.errstate(all="ignore"):
+    with numeric_state():
         curves, snapshots = descend(
             problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress
         )
@@ -89,11 +88,11 @@ def descend(
 ) -> tuple[dict[str, Array], list[dict[int, Snapshot]]]:
     """The loop. Networks come in order of falling max(stops); those that are done leave the stack.
 
-    Returns curves by raw sum, (longest + 1, lanes), and for each network its snapshots by number of updates.
+    Returns curves by raw sum, (longest + 1, r), and for each network its snapshots by number of updates.
     """
     lasts = np.array([max(wanted) for wanted in stops])
     stack = Stack(problem.X, problem.y, weights, learning_rates, problem.rule)
-    curves = {raw: np.empty((int(lasts[0]) + 1, stack.lanes)) for raw in problem.raw_sums}
+    curves = {raw: np.empty((int(lasts[0]) + 1, stack.runs)) for raw in problem.raw_sums}
     snapshots: list[dict[int, Snapshot]] = [{} for _ in stops]
     stack.forward()
     measure(stack, curves, 0)
@@ -124,7 +123,7 @@ def descend(
 def measure(stack: Stack, curves: dict[str, Array], epoch: int) -> None:
     """Records the raw sums of the current networks as point `epoch`."""
     for raw, curve in curves.items():
-        stack.measure(raw, curve[epoch, : stack.lanes])
+        stack.measure(raw, curve[epoch, : stack.runs])
 
 
 def snapshot(stack: Stack, lane: int) -> Snapshot:

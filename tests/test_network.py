@@ -155,7 +155,7 @@ def test_measured_losses_by_hand() -> None:
     X, y = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([[1.0], [0], [1]])
     stack = Stack(X, y, weights, np.ones(1), Rule(1.0))
     stack.forward()
-    sums = np.empty(stack.lanes)
+    sums = np.empty(stack.runs)
     wanted = {
         "sse": 7 / 8,
         "half_sse": 7 / 16,
@@ -230,9 +230,9 @@ def test_the_exact_derivative_agrees_with_central_differences(
     def losses(at: Weights) -> Array:
         stack = Stack(X, y, at, np.zeros(runs), rule)
         stack.forward()
-        sums = np.empty(stack.lanes)
+        sums = np.empty(stack.runs)
         stack.measure("squares", sums)
-        return sums[:runs] / divisor(loss, y.size)
+        return sums / divisor(loss, y.size)
 
     stack = Stack(X, y, weights, np.ones(runs), rule)
     stack.forward()
