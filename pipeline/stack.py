@@ -1,5 +1,6 @@
 """Stacks: groups runs that can train as one tensor program, trains them, and gives each run its own result."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from pipeline.identity import Run
 from pipeline.initial import initial_weights, stack_weights
 from pipeline.losses import RAW_SUMS, in_convention, slope
 from pipeline.network import LANES, Rule
+from pipeline.pace import best_width
 from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 
 Array = NDArray[np.float64]
 
-MAX_LANES = 1024
-CURVE_BYTES = 256 * 2**20
+NARROW = 64  # lanes: a stack of fewer takes hardly less time
+CURVE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,24 @@ class Result:
     seconds: float
 
 
-def make_stacks(runs: Iterable[Run]) -> list[list[Run]]:
-    """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks of bounded memory.
+def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
+    """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks (see `chunks`).
 
     Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping.
     """
     groups: dict[object, dict[object, list[Run]]] = {}
     for run in runs:
         groups.setdefault(stack_key(run), {}).setdefault(trajectory_key(run), []).append(run)
-    return [stack for group in groups.values() for stack in chunks(list(group.values()))]
+    trajectories = [list(group.values()) for group in groups.values()]
+    work = [work_of(group) for group in trajectories]
+    shares = [math.ceil(workers * part / sum(work)) if part else 1 for part in work]
+    return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share)]
+
+
+def work_of(group: Sequence[Sequence[Run]]) -> int:
+    """How much there is to train in a group, one list of runs a trajectory, in multiplications."""
+    first = group[0][0]
+    return len(first.dataset.X) * first.parameters * sum(map(longest_of, group))
 
 
 def stack_key(run: Run) -> object:
@@ -67,14 +78,21 @@ def raw_sums(run: Run) -> tuple[str, ...]:
     return tuple(sorted({RAW_SUMS[name] for name in (training.loss, *training.metrics)}))
 
 
-def chunks(trajectories: list[list[Run]]) -> Iterator[list[Run]]:
-    """Cuts a group, one list of runs a trajectory, so that a chunk's curves stay within CURVE_BYTES."""
-    first = trajectories[0][0]
-    longest = max(run.config.training.epochs for runs in trajectories for run in runs)
-    lanes = CURVE_BYTES // (8 * (longest + 1) * len(raw_sums(first)))
-    lanes = max(LANES, min(MAX_LANES, lanes - lanes % LANES))
-    for start in range(0, len(trajectories), lanes):
-        yield [run for runs in trajectories[start : start + lanes] for run in runs]
+def chunks(group: list[list[Run]], share: int) -> Iterator[list[Run]]:
+    """Cuts a group, one list of runs a trajectory, into chunks of like work: `share` of them or a multiple.
+
+    A chunk has at most as many lanes as this machine likes best (pace.py) and no more than CURVE_BYTES of curves. One
+    of fewer than NARROW lanes is not cut.
+    """
+    group = sorted(group, key=longest_of, reverse=True)
+    first = group[0][0]
+    room = CURVE_BYTES // (8 * (longest_of(group[0]) + 1) * len(raw_sums(first)))
+    width = best_width(first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics, len(group))
+    count = math.ceil(len(group) / max(LANES, min(width, room)))
+    share = min(share, math.ceil(len(group) / NARROW))
+    count = math.ceil(count / share) * share
+    for start in range(count):
+        yield [run for runs in group[start::count] for run in runs]
 
 
 def updates_of(stack: Iterable[Run]) -> int:

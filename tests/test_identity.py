@@ -253,7 +253,7 @@ def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
 
 # --- imports ----------------------------------------------------------------------------------------------------
 
-NUMERICS = {"sigmoid", "losses", "network", "program", "initial", "train", "data", "stack"}
+NUMERICS = {"sigmoid", "losses", "network", "pace", "program", "initial", "train", "data", "stack"}
 WITH_MLFLOW = {"track", "kept"}
 SHIM = "_plugins.hydra_plugins.seedbed_stacked"
 WITH_HYDRA = {"app", "compose", "composer", "experiment", "launcher", "sentences", "words", SHIM}

@@ -1,5 +1,6 @@
 """Stacks: what trains together, in chunks of which size, and that a run's bits do not depend on its company."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline import stack as stacks
 from pipeline.identity import Run
 from pipeline.network import LANES
-from pipeline.stack import CURVE_BYTES, MAX_LANES, make_stacks, train_stack, updates_of
+from pipeline.stack import CURVE_BYTES, Result, make_stacks, train_stack, updates_of
 from tests.factory import PROPERTY, bits, rows, run, trained
 
 NUMERICS = ("portable", "fast")
@@ -199,18 +200,36 @@ def test_no_runs_make_no_stacks() -> None:
     assert make_stacks([]) == []
 
 
-def test_a_stack_holds_at_most_1024_trajectories() -> None:
-    runs = [run(seed=seed, epochs=0) for seed in range(MAX_LANES + 3)]
-    assert [len(stack) for stack in make_stacks(runs)] == [1024, 3]
+def test_a_stack_holds_at_most_as_many_trajectories_as_the_machine_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "best_width", lambda *network: 100)
+    runs = [run(seed=seed, epochs=0) for seed in range(203)]
+    assert [len(stack) for stack in make_stacks(runs)] == [68, 68, 67]
 
 
 def test_runs_that_differ_in_epochs_only_count_once_and_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "MAX_LANES", LANES)
+    monkeypatch.setattr(stacks, "best_width", lambda *network: LANES)
     runs = [run(seed=seed, epochs=epochs) for epochs in (3, 9, 5) for seed in range(10)]
     found = make_stacks(runs)
-    assert [sorted({one.config.seed for one in stack}) for stack in found] == [list(range(8)), [8, 9]]
-    assert [len(stack) for stack in found] == [24, 6]
-    assert [updates_of(stack) for stack in found] == [8 * 9, 2 * 9]
+    assert [sorted({one.config.seed for one in stack}) for stack in found] == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+    assert [len(stack) for stack in found] == [15, 15]
+    assert [updates_of(stack) for stack in found] == [5 * 9, 5 * 9]
+
+
+def test_workers_get_like_work_however_many_epochs_the_runs_have() -> None:
+    runs = [run(seed=seed, epochs=1000 if seed < 100 else 10) for seed in range(200)]
+    found = make_stacks(runs, workers=2)
+    assert [len(stack) for stack in found] == [100, 100]
+    assert [updates_of(stack) for stack in found] == [50_500, 50_500]
+
+
+def test_a_group_is_cut_into_its_share_of_the_workers() -> None:
+    """Groups of 300 and 100 like trajectories, 4 workers: three quarters of the work and one quarter."""
+    runs = [run(seed=seed, hidden=[5 if seed < 300 else 4, 4], X=[[1.0]], y=[[1.0]], epochs=1) for seed in range(400)]
+    assert [len(stack) for stack in make_stacks(runs, workers=4)] == [75] * 4 + [100]
+
+
+def test_narrow_groups_are_not_cut() -> None:
+    assert [len(stack) for stack in make_stacks([run(seed=seed) for seed in range(60)], workers=8)] == [60]
 
 
 @pytest.mark.parametrize("metrics", [[], ["mean_abs"]])
@@ -221,13 +240,17 @@ def test_curves_of_a_stack_stay_within_their_memory(epochs: int, metrics: list[s
     largest = max(len(stack) for stack in make_stacks(runs))
     taken = 8 * (epochs + 1) * largest * (1 + len(metrics))
     assert taken <= CURVE_BYTES or largest == LANES
-    assert largest % LANES == 0
-    assert largest == len(runs) or taken > CURVE_BYTES / 2
+    assert largest == len(runs) or taken > CURVE_BYTES / 2 or largest == LANES
+
+
+def pairs(stack: list[Run]) -> Iterator[tuple[Run, Result]]:
+    """The runs of a stack with their results."""
+    return zip(stack, train_stack(stack), strict=True)
 
 
 def test_chunks_do_not_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [run(seed=seed, epochs=8) for seed in range(20)]
     whole = trained(runs)
-    monkeypatch.setattr(stacks, "MAX_LANES", LANES)
-    found = [one for stack in make_stacks(runs) for one in train_stack(stack)]
-    assert [bits(one) for one in found] == [bits(one) for one in whole]
+    monkeypatch.setattr(stacks, "best_width", lambda *network: LANES)
+    found = {one.config.seed: bits(result) for stack in make_stacks(runs) for one, result in pairs(stack)}
+    assert [found[seed] for seed in range(20)] == [bits(one) for one in whole]
