@@ -5,6 +5,7 @@ both what a key takes. Typed `Any` and checked here is what OmegaConf is too str
 refuses whole numbers) or too lax (it takes 5 for true).
 """
 
+import importlib.util
 import itertools
 import math
 import re
@@ -22,6 +23,7 @@ GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial")
+KERNELS = ("numpy", "numba")
 
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
@@ -76,6 +78,7 @@ TAKES = {
     "tracking.artifacts": "null (beside the database file) or a folder",
     "tracking.curve_points": "a whole number >= 2",
     "executor.kind": one_of(EXECUTORS),
+    "executor.kernel": one_of(KERNELS),
 }
 
 
@@ -286,12 +289,19 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """Who trains the stacks: `serial` is this process; `auto` leaves the choice to Seedbed."""
+    """Who trains the stacks: `serial` is this process; `auto` leaves the choice to Seedbed.
+
+    `kernel` is what computes: NumPy, or with the extra `numba` compiled code that gives the same bits.
+    """
 
     kind: str = "auto"
+    kernel: str = "numpy"
 
     def __post_init__(self) -> None:
         check(self.kind in EXECUTORS, "executor.kind", self.kind)
+        check(self.kernel in KERNELS, "executor.kernel", self.kernel)
+        if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
+            raise UserError("executor.kernel is numba, which is not installed: `make setup EXTRAS=numba` adds it.")
 
 
 @dataclass(frozen=True)
@@ -314,6 +324,8 @@ class RunConfig:
         weights = sum(inputs * outputs for inputs, outputs in shapes)
         fits = f"of at most {MOST_WEIGHTS} weights in all, and these layers have {weights}"
         check(weights <= MOST_WEIGHTS, "network.hidden", self.network.hidden, fits)
+        portable = self.executor.kernel == "numpy" or self.numerics != "fast"
+        check(portable, "executor.kernel", self.executor.kernel, "numpy, as numerics is fast")
         if self.init.scheme == "given":
             check_shapes(self.init.weights, shapes)
 

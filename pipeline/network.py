@@ -17,6 +17,7 @@ exact on every machine, so with the sigmoid of `portable` a run has the same bit
 both, a run's bits do not depend on its neighbours or its place: nothing sums over runs.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ class Stack:
         self.error, self._sums = buffer(*shapes[-1], self.lanes), buffer(self.lanes)
         largest = max(*map(math.prod, shapes), *(matrix[..., 0].size for matrix in self.weights.matrices))
         self._spare = [buffer(largest, self.lanes) for _ in range(2)]
+
+    def layers(self) -> list[Array]:
+        """All weights: each layer's matrix (in, out, r), followed by its biases (out, r) if there are any."""
+        pairs = itertools.zip_longest(self.weights.matrices, self.weights.biases)
+        return [array for pair in pairs for array in pair if array is not None]
 
     def forward(self) -> None:
         """Computes all activations and the error from the current weights."""

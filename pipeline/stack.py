@@ -44,10 +44,10 @@ def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
 
     Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping.
     """
-    groups: dict[object, dict[object, list[Run]]] = {}
+    groups: dict[object, list[Run]] = {}
     for run in runs:
-        groups.setdefault(stack_key(run), {}).setdefault(trajectory_key(run), []).append(run)
-    trajectories = [list(group.values()) for group in groups.values()]
+        groups.setdefault(stack_key(run), []).append(run)
+    trajectories = [trajectories_of(group) for group in groups.values()]
     work = [work_of(group) for group in trajectories]
     shares = [math.ceil(workers * part / sum(work)) if part else 1 for part in work]
     return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share)]
@@ -63,7 +63,8 @@ def stack_key(run: Run) -> object:
     """Equal for runs that can train in one stack."""
     network, training = run.config.network, run.config.training
     architecture = (tuple(network.hidden), network.activation, network.output_activation, network.bias)
-    return run.dataset.key, architecture, training.loss, training.derivative, raw_sums(run), run.numerics
+    computed = run.numerics, run.config.executor.kernel
+    return run.dataset.key, architecture, training.loss, training.derivative, raw_sums(run), computed
 
 
 def trajectory_key(run: Run) -> object:
@@ -95,13 +96,17 @@ def chunks(group: list[list[Run]], share: int) -> Iterator[list[Run]]:
         yield [run for runs in group[start::count] for run in runs]
 
 
-def updates_of(stack: Iterable[Run]) -> int:
-    """How many updates training a stack takes: runs that differ in epochs only share theirs."""
-    longest: dict[object, int] = {}
+def trajectories_of(stack: Iterable[Run]) -> list[list[Run]]:
+    """The runs of a stack that differ in nothing but epochs, which train together as one."""
+    groups: dict[object, list[Run]] = {}
     for run in stack:
-        key = trajectory_key(run)
-        longest[key] = max(longest.get(key, 0), run.config.training.epochs)
-    return sum(longest.values())
+        groups.setdefault(trajectory_key(run), []).append(run)
+    return list(groups.values())
+
+
+def updates_of(stack: Iterable[Run]) -> int:
+    """How many updates training a stack takes, each trajectory's counted once."""
+    return sum(map(longest_of, trajectories_of(stack)))
 
 
 def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots: Sequence[int] = ()) -> list[Result]:
@@ -111,10 +116,7 @@ def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots
     with numbers of updates made, each trajectory's counted once.
     """
     started = time.perf_counter()
-    lanes: dict[object, list[Run]] = {}
-    for run in runs:
-        lanes.setdefault(trajectory_key(run), []).append(run)
-    groups = list(lanes.values())
+    groups = trajectories_of(runs)
     heads = [group[0] for group in groups]
     drawn = [initial_weights(head.config.init, head.config.seed, head.sizes) for head in heads]
     stops = [
@@ -143,7 +145,7 @@ def problem_of(run: Run) -> Problem:
     """What the runs of a stack share, from any of them."""
     training, dataset = run.config.training, run.dataset
     rule = Rule(slope(training.loss, dataset.y.size), training.derivative, run.numerics)
-    return Problem(dataset.X, dataset.y, rule, raw_sums(run))
+    return Problem(dataset.X, dataset.y, rule, raw_sums(run), run.config.executor.kernel)
 
 
 def result_of(run: Run, trajectory: Trajectory, initial: tuple[Array, ...], seconds: float) -> Result:

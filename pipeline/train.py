@@ -13,6 +13,7 @@ from pipeline.network import Rule, Stack, Weights
 from pipeline.program import Array, numeric_state
 
 Progress = Callable[[int], None]
+Advance = Callable[[Stack, dict[str, Array], int, int], None]
 
 REPORT_EVERY = 500
 
@@ -33,12 +34,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Problem:
-    """What all networks of a stack share: rows X (n, d), y (n, k), the rule, the raw sums to record."""
+    """What all networks of a stack share: rows X (n, d), y (n, k), the rule, the raw sums to record.
+
+    `kernel`, numpy or numba, is what computes; it never changes a bit.
+    """
 
     X: Array
     y: Array
     rule: Rule
     raw_sums: tuple[str, ...] = ("squares",)
+    kernel: str = "numpy"
 
 
 @dataclass(frozen=True)
@@ -96,18 +101,15 @@ def descend(
     snapshots: list[dict[int, Snapshot]] = [{} for _ in stops]
     stack.forward()
     measure(stack, curves, 0)
+    advance = advances(problem.kernel)
     start = 0
     for stop in sorted({stop for wanted in stops for stop in wanted}):
-        reported = start
-        for epoch in range(start, stop):
-            if progress and epoch - reported == REPORT_EVERY:
-                progress(REPORT_EVERY * stack.runs)
-                reported = epoch
-            stack.update()
-            stack.forward()
-            measure(stack, curves, epoch + 1)
-        if progress:
-            progress((stop - reported) * stack.runs)
+        while start < stop:
+            upto = min(start + REPORT_EVERY, stop)
+            advance(stack, curves, start, upto)
+            if progress:
+                progress((upto - start) * stack.runs)
+            start = upto
         for lane in range(stack.runs):
             if stop in stops[lane]:
                 snapshots[lane][stop] = snapshot(stack, lane)
@@ -116,8 +118,27 @@ def descend(
             weights = stack.weights.take(slice(left))
             stack = Stack(problem.X, problem.y, weights, learning_rates[:left], problem.rule)
             stack.forward()
-        start = stop
     return curves, snapshots
+
+
+def advances(kernel: str) -> Advance:
+    """What takes a stack from one number of updates to another, and writes the points of its curves behind the first.
+
+    numpy: the reference; numba: the same bits from compiled code (compiled.py), if it is installed.
+    """
+    if kernel == "numba":
+        from pipeline.compiled import advance as compiled
+
+        return compiled
+    return advance
+
+
+def advance(stack: Stack, curves: dict[str, Array], first: int, last: int) -> None:
+    """Updates a stack that has made `first` updates until it has made `last`."""
+    for epoch in range(first, last):
+        stack.update()
+        stack.forward()
+        measure(stack, curves, epoch + 1)
 
 
 def measure(stack: Stack, curves: dict[str, Array], epoch: int) -> None:

@@ -65,7 +65,7 @@ def shipped() -> Iterator[str]:
         ("experiments", "pipeline/experiments"),
     ):
         for file in (ROOT / folder).rglob("*"):
-            if file.is_file() and file.suffix != ".pyc":
+            if file.is_file() and file.parent.name != "__pycache__":
                 yield f"{inside}/{file.relative_to(ROOT / folder).as_posix()}"
 
 

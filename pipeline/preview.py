@@ -1,0 +1,84 @@
+"""What a sweep would do, before anything runs: counts, what cannot run, estimated time and disk."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.identity import Run
+from pipeline.network import LANES
+from pipeline.pace import seconds_per_update
+from pipeline.stack import longest_of, trajectories_of, updates_of
+from pipeline.sweep import Plan
+
+POINT_BYTES = 240  # a curve's point in SQLite: 1,000 updates, 40 runs, MLflow 3.17
+RUN_BYTES = 16_000  # what else a run takes, in files and rows: params, tags, tables, config
+MEASURED_LANES = 512
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `seedbed plan` says. `seconds` is training only, on `workers`; `refused` has a job's words and why not."""
+
+    runs: int
+    cells: int
+    seeds: int
+    duplicates: int
+    found: int
+    stacks: int
+    updates: int
+    workers: int
+    seconds: float
+    bytes: int
+    refused: list[tuple[str, str]]
+
+
+def preview(plan: Plan, workers: int, kept: bool, refused: Sequence[tuple[str, str]]) -> Preview:
+    """Looks at a plan without training; `kept` tells whether its runs go to a store. Measures the machine for it."""
+    todo = [run for stack in plan.stacks for run in stack]
+    return Preview(
+        runs=len(plan.runs),
+        cells=len({run.cell_digest for run in plan.runs}),
+        seeds=len({run.config.seed for run in plan.runs}),
+        duplicates=plan.duplicates,
+        found=len(plan.found),
+        stacks=len(plan.stacks),
+        updates=sum(map(updates_of, plan.stacks)),
+        workers=workers,
+        seconds=makespan([seconds_of(stack) for stack in plan.stacks], workers),
+        bytes=sum(map(bytes_of, todo)) if kept else 0,
+        refused=list(refused),
+    )
+
+
+def seconds_of(stack: Sequence[Run]) -> float:
+    """How long training a stack will take on one core, from the measured pace of its network.
+
+    An update takes a fixed time and a time for each lane; lanes leave the stack when their epochs are done.
+    """
+    first = stack[0]
+    network = first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics
+    lasts = sorted(longest_of(runs) for runs in trajectories_of(stack))
+    few = seconds_per_update(*network, lanes=LANES)
+    many = seconds_per_update(*network, lanes=MEASURED_LANES) if len(lasts) > LANES else few
+    per_lane = max(0.0, (many - few) / (MEASURED_LANES - LANES))
+    seconds, done = 0.0, 0
+    for i, last in enumerate(lasts):
+        seconds += (last - done) * (few + per_lane * max(0, len(lasts) - i - LANES))
+        done = last
+    return seconds
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last of several workers is done, each taking the longest job that is left."""
+    ends = [0.0] * workers
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
+
+
+def bytes_of(run: Run) -> int:
+    """About how much disk a run takes: whole curves, weights before and after, and points in the database."""
+    config = run.config
+    curves, points = 1 + len(config.training.metrics), config.training.epochs + 1
+    in_files = 8 * points * (curves + 1) + 16 * run.parameters
+    return RUN_BYTES + in_files + POINT_BYTES * curves * min(points, config.tracking.curve_points)
