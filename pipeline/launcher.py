@@ -7,9 +7,10 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
-from pipeline.compose import plain_words, run_config
+from pipeline.compose import plain_words
 from pipeline.composer import Composer
-from pipeline.config import shown
+from pipeline.config import DataConfig, shown
+from pipeline.data import Dataset, make_dataset
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import experiment_files, swept
 from pipeline.identity import Run, make_run
@@ -25,6 +26,7 @@ class Jobs:
         """`loader` is Hydra's config loader, `config` the sweep's config."""
         self.loader, self.config = loader, config
         self.composer: Composer | None = None
+        self.datasets: dict[int, tuple[DataConfig, Dataset]] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Trains the jobs, numbered from `first`. Nothing runs unless every job's config is good.
@@ -47,16 +49,22 @@ class Jobs:
         self.composer = self.composer or Composer(self.loader, self.config)
         return [self.run(self.composer, words, first + i) for i, words in enumerate(job_overrides)]
 
-    @staticmethod
-    def run(composer: Composer, words: Sequence[str], number: int) -> Run:
+    def run(self, composer: Composer, words: Sequence[str], number: int) -> Run:
         """Composes and checks one job."""
         try:
             check_expanded(words)
             with one_sentence():
-                return make_run(run_config(composer(words)), words)
+                config = composer(words)
+                return make_run(config, words, self.dataset(config.data))
         except UserError as error:
             overrides = shown(" ".join(map(public, words)), 100)
             raise UserError(f"job {number} of the sweep ({overrides}): {error}") from error
+
+    def dataset(self, config: DataConfig) -> Dataset:
+        """The data set of a config, made once for the runs that share it."""
+        if id(config) not in self.datasets:
+            self.datasets[id(config)] = config, make_dataset(config)  # the config stays, and so its id stays its own
+        return self.datasets[id(config)][1]
 
 
 def check_expanded(words: Sequence[str]) -> None:
