@@ -1,6 +1,6 @@
 """The fast composer gives what Hydra's own load_sweep_config gives, for every form of override."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -252,7 +252,12 @@ def test_a_sweep_takes_the_quick_way(composer: Composer, monkeypatch: pytest.Mon
     calls = []
     fresh = Composer(composer.loader, composer.master)
     composed = fresh.composed
-    monkeypatch.setattr(fresh, "composed", lambda words: calls.append(words) or composed(words))
+
+    def noted(words: Iterable[str]) -> DictConfig:
+        calls.append(words)
+        return composed(words)
+
+    monkeypatch.setattr(fresh, "composed", noted)
     name = "tracking.experiment=x-${data.name}"
     jobs = [
         [f"data={data}", f"seed={seed}", f"training.learning_rate={rate}", "network.hidden=[2,3]", name]
