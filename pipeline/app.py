@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pipeline.compose import plain_words, register, run_config
@@ -25,8 +26,10 @@ def run_hydra(words: Sequence[str]) -> None:
         try:
             with one_sentence():
                 return train(cfg)
-        except UserError as error:  # out of a job it would make Hydra print a line of its own
-            errors.append(error)
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # the launcher may run this elsewhere: Hydra hands it to the sweeper
+            errors.append(error)  # here it would make Hydra print a line of its own
             return math.inf
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it, Hydra prints what it raises and leaves

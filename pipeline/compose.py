@@ -47,13 +47,24 @@ def writable(node: Any) -> Any:
 
 def run_config(cfg: DictConfig) -> RunConfig:
     """The checked config of a composed one, interpolations resolved. Raises UserError for anything wrong with it."""
+    tree = resolved(cfg)
+    return RunConfig(**{key: checked(key, tree[key]) for key in TYPES})
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values. Raises UserError for what is missing, unknown or cannot be looked up."""
     with one_sentence():
         tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     check_keys("", tree, RunConfig)
-    for key, section in SECTIONS.items():
-        check_keys(f"{key}.", tree[key], section)
-        tree[key] = section(**tree[key])
-    return RunConfig(**tree)
+    return tree
+
+
+def checked(key: str, value: Any) -> Any:
+    """The value of a key at the top of a resolved config: a section becomes its dataclass. Raises UserError."""
+    if key not in SECTIONS:
+        return value
+    check_keys(f"{key}.", value, SECTIONS[key])
+    return SECTIONS[key](**value)
 
 
 def check_keys(prefix: str, tree: dict[str, Any], kind: Any) -> None:

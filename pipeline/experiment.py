@@ -1,5 +1,6 @@
 """Experiments and data sets by name, without the command line: what there is, and runs composed from overrides."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.identity import Run, make_run
 from pipeline.paths import find
 
 
+@functools.cache
 def experiment_files() -> dict[str, Path]:
     """The files of experiments/, by experiment."""
     return {file.stem: file for file in sorted(find("experiments").glob("*.yaml"))}
@@ -29,6 +31,7 @@ def compose_run(words: Sequence[str]) -> Run:
         return make_run(run_config(compose("config", list(words))), words)
 
 
+@functools.cache
 def swept(experiment: str) -> dict[str, str]:
     """The keys that an experiment sweeps over, and their values as written; empty if it is a single run."""
     params = yaml.safe_load(experiment_files()[experiment].read_text(encoding="utf-8"))

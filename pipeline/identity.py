@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import InitConfig, RunConfig, public_uri
@@ -80,9 +80,12 @@ def is_secret(word: str) -> bool:
     return (key == "tracking.uri" and public_uri(value) != value) or (key == "tracking" and value.startswith("{"))
 
 
-def make_run(config: RunConfig, overrides: Sequence[str] = ()) -> Run:
-    """Builds the data set and derives the identity. Raises UserError if the data cannot be scaled as asked."""
-    dataset = make_dataset(config.data)
+def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None) -> Run:
+    """Builds the data set, unless it is given, and derives the identity.
+
+    Raises UserError if the data cannot be scaled as asked.
+    """
+    dataset = dataset or make_dataset(config.data)
     numerics = "portable" if config.numerics == "auto" else config.numerics
     identity = identity_of(config, dataset, numerics)
     cell = {key: value for key, value in identity.items() if key != "seed"}
@@ -110,7 +113,7 @@ def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str,
         if getattr(data, key) is not None:
             flat[f"data.{key}"] = getattr(data, key)
     for section in ("network", "init", "training"):
-        for key, value in asdict(getattr(config, section)).items():
+        for key, value in vars(getattr(config, section)).items():
             flat[f"{section}.{key}"] = value
     for key in UNUSED_INIT[config.init.scheme]:
         del flat[f"init.{key}"]

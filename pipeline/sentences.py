@@ -39,7 +39,7 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not from_library(error):
+        if isinstance(error, UserError) or not from_library(error):
             raise
         raise UserError(reworded(error)) from error
 

@@ -49,17 +49,23 @@ def run_one(run: Run) -> Outcome:
     return outcome
 
 
-def run_sweep(runs: Sequence[Run], words: Sequence[str]) -> list[Outcome]:
+def run_sweep(
+    runs: Sequence[Run], words: Sequence[str], parents: dict[tuple[str, str, str], "Parent"] | None = None
+) -> list[Outcome]:
     """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
 
-    `words` are the overrides the user gave. Returns an outcome for every distinct run.
+    `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
+    too. Returns an outcome for every distinct run.
     """
+    parents = {} if parents is None else parents
     note_names(runs)
     groups = [list(group) for _, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key)]
     stores = [open_store(group[0].config.tracking) for group in groups]  # all of them, before anything trains
     outcomes: list[Outcome] = []
     for group, store in zip(groups, stores, strict=True):
-        outcomes += Parent(store, make_plan(group, store), words, group[0].config.tracking.experiment).run()
+        key = experiment_key(group[0])
+        parents[key] = Parent(store, make_plan(group, store), words, key[1], parents.get(key))
+        outcomes += parents[key].run()
     return outcomes
 
 
@@ -83,15 +89,27 @@ def updates_to_make(plan: Plan) -> int:
 class Parent:
     """A sweep's parent run in the store (if there is one), from opening to the final word."""
 
-    def __init__(self, store: "Store | None", plan: Plan, words: Sequence[str], experiment: str) -> None:
-        """Opens the parent run and announces the plan."""
+    def __init__(
+        self,
+        store: "Store | None",
+        plan: Plan,
+        words: Sequence[str],
+        experiment: str,
+        earlier: "Parent | None" = None,
+    ) -> None:
+        """Opens the parent run, or goes on with that of an earlier batch, and announces the plan."""
         self.store, self.plan = store, plan
+        self.ended: dict[str, Outcome] = earlier.ended if earlier else {}
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
         say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train.")
-        self.run_id = store.open_sweep(self.name, self._params(experiment), self._tags()) if store else None
+        self.run_id: str | None
+        if earlier:
+            self.name, self.run_id = earlier.name, earlier.run_id
+        else:
+            self.run_id = store.open_sweep(self.name, self._params(experiment), self._tags()) if store else None
 
     def _params(self, experiment: str) -> dict[str, str]:
         counts = {"runs": len(self.plan.runs), "found": len(self.plan.found), "duplicates": self.plan.duplicates}
@@ -119,8 +137,11 @@ class Parent:
         return outcomes
 
     def _close(self, outcomes: Sequence[Outcome], status: str) -> None:
+        self.ended = {outcome.run.fingerprint: outcome for outcome in outcomes} | self.ended
         if self.store and self.run_id:
+            outcomes = list(self.ended.values())
             cells = summarize(outcomes)
+            status = "FAILED" if status == "FINISHED" and any(one.status == FAILED for one in outcomes) else status
             files = parent_files(self.plan, outcomes, cells, self.command)
             self.store.close_sweep(self.run_id, status, sweep_metrics(outcomes, cells), files, note(outcomes, cells))
 

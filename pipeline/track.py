@@ -4,6 +4,7 @@ A run counts as done when it is FINISHED, and that is written last: files, then 
 """
 
 import contextlib
+import gc
 import getpass
 import json
 import logging
@@ -26,6 +27,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 logging.getLogger("alembic").setLevel(logging.WARNING)
+gc.disable()  # MLflow's import makes a million objects that stay: looking through them costs a seventh of its seconds
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -42,6 +44,9 @@ from pipeline.config import TrackingConfig, public_uri, wrong_value
 from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.record import Record
+
+gc.freeze()
+gc.enable()
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SCHEMES = (*DATABASES, "http", "https")

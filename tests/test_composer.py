@@ -1,6 +1,6 @@
 """The fast composer gives what Hydra's own load_sweep_config gives, for every form of override."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.compose import register, run_config
 from pipeline.composer import Composer
+from pipeline.config import RunConfig
 from pipeline.paths import find
 from tests.factory import PROPERTY
 
@@ -122,17 +123,17 @@ def outcome(compose: Callable[[list[str]], DictConfig], words: list[str]) -> Any
 
 def assert_same(composer: Composer, words: list[str]) -> None:
     """Fails unless both give the same config, or the same error."""
-    assert outcome(composer, words) == outcome(partial(by_hydra, composer), words)
+    assert outcome(composer.composed, words) == outcome(partial(by_hydra, composer), words)
 
 
 @pytest.mark.parametrize("word", GOOD)
 def test_a_word_gives_the_same_config(composer: Composer, word: str) -> None:
-    assert nodes(composer([word])) == nodes(by_hydra(composer, [word]))
+    assert nodes(composer.composed([word])) == nodes(by_hydra(composer, [word]))
 
 
 @pytest.mark.parametrize("word", BAD)
 def test_a_bad_word_gives_the_same_error(composer: Composer, word: str) -> None:
-    kind, text = outcome(composer, [word])
+    kind, text = outcome(composer.composed, [word])
     assert issubclass(kind, Exception)
     assert (kind, text) == outcome(partial(by_hydra, composer), [word])
 
@@ -162,7 +163,113 @@ def test_any_words_give_the_same(composer: Composer, words: list[str]) -> None:
 
 def test_the_checked_configs_are_the_same(composer: Composer) -> None:
     words = ["experiment=cat_shop", "training.learning_rate=${seed}", "seed=3", "data.y=[0,1,1,0]"]
-    assert run_config(composer(words)) == run_config(by_hydra(composer, words))
+    assert repr(composer(words)) == repr(run_config(by_hydra(composer, words)))
+
+
+def checked(compose: Callable[[list[str]], RunConfig], words: list[str]) -> str:
+    """The checked config in full (1 is not 1.0 there), or the error's kind and text."""
+    try:
+        return repr(compose(words))
+    except Exception as error:  # noqa: BLE001  # whatever is raised, both ways must raise the same
+        return f"{type(error)} {error}"
+
+
+def exactly(composer: Composer, words: list[str]) -> RunConfig:
+    """The checked config without templates."""
+    return run_config(composer.composed(words))
+
+
+PLAIN = [word for word in GOOD if not word.startswith(("+", "~")) and "${" not in word] + [
+    "seed=007",
+    "seed=+3",
+    "seed=-0",
+    "seed=1_000",
+    "seed=1e3",
+    "seed=99999999999999999999",
+    "training.learning_rate=0",
+    "training.epochs=-1",
+    "data.rows=[a,b,c]",
+    "data.divide_by=[1,2,3,4]",
+    "data.scaling=divide",
+    "data.name=???",
+    "tracking.uri=null",
+    "tracking.experiment=mine",
+    "init.high=-3",
+    "init.weights=[[[1,2]],[[1],[2]]]",
+    "network.hidden=[a]",
+    "network.hidden=[1.5]",
+    "data.X=[[{a: 1}]]",
+    "data.name=null",
+]
+
+
+@pytest.mark.parametrize("word", dict.fromkeys(GOOD + BAD + PLAIN))
+def test_a_template_gives_the_same(composer: Composer, word: str) -> None:
+    for words in ([word], ["data=exam", word], [word, "seed=7", "network.hidden=[2]", "training.epochs=3"]):
+        assert checked(composer, words) == checked(partial(exactly, composer), words)
+
+
+@settings(PROPERTY, max_examples=100)
+@given(words=st.lists(st.sampled_from(GOOD + BAD + PLAIN + PLAIN), min_size=2, max_size=6))
+def test_templates_give_the_same_for_any_words(composer: Composer, words: list[str]) -> None:
+    assert checked(composer, words) == checked(partial(exactly, composer), words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.name=other"],
+        ["training.epochs=${seed}", "seed=3"],
+        ["training.epochs=${seed}", "seed=${data.target_divide_by}", "data.target_divide_by=7"],
+        ["tracking.experiment=x-${oc.select:training.epochs}", "training.epochs=5"],
+        ["tracking.experiment=${training}", "training.epochs=5"],
+        ["tracking.experiment=${.artifacts}", "tracking.artifacts=there"],
+        ["tracking.experiment=${${data.name}.scale}", "data.name=init", "init.scale=2"],
+        ["tracking.experiment=\\\\${seed}", "seed=5"],
+        ["data={name: other}", "data.X=[[1],[2],[3]]"],
+        ["network.hidden.0=3", "network.hidden=[4,5]"],
+        ["network.hidden=[4,5]", "network.hidden.0=3"],
+        ["init=given", "init.weights=[[[1,2,3,4]]]", "seed=3"],
+        ["seed=abc", "sede=1"],
+        ["sede=1", "seed=abc"],
+        ["training.epochs=-1", "network.hidden=[0]"],
+        ["seed=1,2", "training.epochs=3"],
+        ["data.divide_by=1,2", "data.scaling=divide"],
+    ],
+)
+def test_a_value_that_others_look_up_or_that_is_given_in_part(composer: Composer, words: list[str]) -> None:
+    for _ in range(2):  # the second time from what was kept
+        assert checked(composer, words) == checked(partial(exactly, composer), words)
+
+
+def test_values_do_not_stay_behind_in_a_template(composer: Composer) -> None:
+    for word in ("data.rows=[a,b,c]", "data.rows=null", "data.rows=[x,y,z]", "network.hidden=[a]", "network.hidden=[]"):
+        for words in ([word], ["seed=1"]):
+            assert checked(composer, words) == checked(partial(exactly, composer), words)
+
+
+def test_a_sweep_takes_the_quick_way(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fresh = Composer(composer.loader, composer.master)
+    composed = fresh.composed
+
+    def noted(words: Iterable[str]) -> DictConfig:
+        calls.append(words)
+        return composed(words)
+
+    monkeypatch.setattr(fresh, "composed", noted)
+    name = "tracking.experiment=x-${data.name}"
+    jobs = [
+        [f"data={data}", f"seed={seed}", f"training.learning_rate={rate}", "network.hidden=[2,3]", name]
+        for data in ("exam", "happiness")
+        for seed in range(5)
+        for rate in ("0.1", "1")
+    ]
+    configs = [fresh(words) for words in jobs]
+    assert calls == [("data=exam", name), ("data=happiness", name)]
+    assert len({id(config.data) for config in configs}) == 2
+    assert len({id(config.training) for config in configs}) == 4
+    assert list(map(repr, configs)) == [repr(exactly(composer, words)) for words in jobs]
 
 
 def test_hydra_composes_once_for_each_choice_of_groups(composer: Composer) -> None:
@@ -174,7 +281,7 @@ def test_hydra_composes_once_for_each_choice_of_groups(composer: Composer) -> No
 
 
 def test_a_job_does_not_change_the_next(composer: Composer) -> None:
-    before = nodes(composer(["data=exam"]))
-    changed = composer(["data=exam", "data.X.0=[5,5]", "network.hidden=[9]"])
+    before = nodes(composer.composed(["data=exam"]))
+    changed = composer.composed(["data=exam", "data.X.0=[5,5]", "network.hidden=[9]"])
     changed.data.X[1][0] = 99
-    assert nodes(composer(["data=exam"])) == before
+    assert nodes(composer.composed(["data=exam"])) == before

@@ -34,7 +34,7 @@ class StackedSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Expands the overrides and launches them batch by batch. No batch runs unless every job's config is good."""
-        from pipeline.launcher import Jobs
+        from pipeline.launcher import Jobs, check_returns
         from pipeline.words import check_sweep
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -46,6 +46,7 @@ class StackedSweeper(BasicSweeper):
         returns: list[Any] = []
         for batch in batches:
             returns += self.launcher.launch(batch, initial_job_idx=len(returns))
+        check_returns(returns)
         return returns
 
 
