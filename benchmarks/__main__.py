@@ -28,7 +28,7 @@ class Settings:
     ways: tuple[str, ...] = tuple(sweeps.WAYS)
     parts: tuple[str, ...] = PARTS
     runs: tuple[int, ...] = (1, 32, 256, 1024)
-    updates: int = 1000
+    updates: int = 500
     rounds: int = 5
     sweep_updates: tuple[int, ...] = (500,)
     few: tuple[int, int] = (1, 5)
@@ -85,7 +85,7 @@ def main(
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
-    """Measure Seedbed beside what people use instead; about five minutes, on an otherwise idle machine."""
+    """Measure Seedbed beside what people use instead; five to ten minutes, on an otherwise idle machine."""
     chosen: dict[str, object] = dict({"quick": QUICK, "long": LONG}.get(size or "", {}))
     asked = {"parts": only or None, "runs": runs, "updates": updates, "rounds": rounds}
     settings = Settings(**chosen | {name: value for name, value in asked.items() if value})  # type: ignore[arg-type]

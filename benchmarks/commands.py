@@ -24,8 +24,7 @@ def seconds(*words: str, folder: Path) -> float:
 
 def told(printed: str) -> float:
     """The seconds that a sweep's last line tells: training and keeping, without start-up and composing."""
-    (found,) = re.findall(r"in ([\d.]+) (s|min)\b", printed)[-1:]
-    return float(found[0]) * (60 if found[1] == "min" else 1)
+    return float(re.findall(r"in ([\d.]+) s\.", printed)[-1])
 
 
 def two_cores(runs: int, epochs: int, rounds: int) -> dict[str, object]:

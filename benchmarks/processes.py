@@ -96,7 +96,7 @@ def run(words: list[str], folder: Path, timeout: float = 900, **variables: str) 
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
     if process.returncode:
         lines = (said or printed).strip().splitlines()
         raise CrashError(lines[-1] if lines else f"exit code {process.returncode}")
