@@ -49,7 +49,7 @@ class Worker:
             words, env=environment(one_core=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said
         )
 
-    def ask(self, request: Mapping[str, Any], timeout: float = 120) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any], timeout: float = 600) -> dict[str, Any]:
         """The answer to one request; CrashError if there is none."""
         assert self.process.stdin  # noqa: S101 - a pipe, see __init__
         assert self.process.stdout  # noqa: S101

@@ -100,9 +100,11 @@ def sweeps_table(sweeps: Sequence[Sweep], updates: int) -> Table:
 
 def command_notes(results: Results) -> Iterator[str]:
     """What commands took, where the verdict does not say it."""
-    for name, value in (results.commands | {"two cores": results.cores}).items():  # type: ignore[operator]
+    for name, value in {**results.commands, "two cores": results.cores}.items():
         if isinstance(value, Mapping) and "left_out" in value:
             yield f"{name}: {value['left_out']}"
+    if "ratio" in results.cores:
+        yield "Two cores against one: {runs:,} runs of {epochs:,} epochs, tracking=none.".format(**results.cores)
     jobs, seconds = results.number("composing", "jobs"), results.number("composing", "seconds")
     if jobs and seconds and jobs < 10_000:
         yield f"A sweep of {jobs:,.0f} runs without an update took {seconds:.1f} s."
