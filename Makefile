@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep ui published predict lock clean
+.PHONY: help setup test check sweep ui published predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -55,6 +55,9 @@ published: .venv/.ready ## compare every figure that the tutorials print with ou
 predict: .venv/.ready ## predict with a trained run: ARGS="experiment=happiness --input rows.csv"
 	$(seedbed) predict $(args)
 
+bench: .venv/.ready ## time Seedbed beside other libraries (EXTRAS=bench of setup); ARGS="--quick" or --long
+	$(python) -m benchmarks $(args)
+
 lock: ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(find_python); folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	"$$found" -m venv "$$folder" && "$$folder/bin/python" -m pip install -qq uv && \
@@ -65,7 +68,7 @@ lock: ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes 
 # Not *.db, *-artifacts, outputs, multirun, mlruns: results stay.
 clean: ## remove .venv, caches and build outputs; never a store of runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
-	find pipeline tests -name __pycache__ -prune -exec rm -rf {} +
+	find pipeline benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 ##
 ## Examples:

@@ -71,6 +71,7 @@ def test_the_store_can_be_named() -> None:
 def test_clean_leaves_stores_alone(tmp_path: Path) -> None:
     kept = ["mlflow.db", "mlflow-artifacts/1/weights.npz", "mlruns/x", "outputs/x", "multirun/x", "pipeline/data.py"]
     gone = [".venv/.ready", ".mypy_cache/x", ".pytest_cache/x", "dist/x", "build/x", "pipeline/__pycache__/x.pyc"]
+    gone.append("benchmarks/__pycache__/x.pyc")
     for name in [*kept, *gone, "tests/x.db"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")

@@ -1,0 +1,162 @@
+"""Results as tables in a terminal, and as JSON."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from benchmarks.contenders import CONTENDERS, LOOP
+from benchmarks.sweeps import WAYS, Sweep
+from benchmarks.tasks import NETS
+from benchmarks.training import Training
+from benchmarks.verdict import Results, judge
+from pipeline import __version__
+
+COLOURS = {"met": "green", "not met": "red", "not measured": "dim"}
+
+
+def table(title: str, first: str, columns: Sequence[str]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    made.add_column(first, no_wrap=True)
+    for column in columns:
+        made.add_column(column, justify="right")
+    return made
+
+
+def tables(results: Results) -> Iterator[Table | str]:
+    """Everything there is to show, in order."""
+    if results.training.timings:
+        yield "Microseconds of one core per run and update: the median, ± half the distance between the quartiles."
+        for net in NETS:
+            yield training_table(results.training, net)
+        yield from training_notes(results.training)
+    for updates in sorted({found.updates for found in results.sweeps}):
+        yield sweeps_table([found for found in results.sweeps if found.updates == updates], updates)
+    for name, reason in results.sweeps_left_out.items():
+        yield f"{WAYS[name].title}: left out, {reason}"
+    yield from command_notes(results)
+    yield verdict_table(results)
+
+
+def training_table(training: Training, net: str) -> Table:
+    """Contenders by number of runs, and the ratio to the tutorials' loop at the largest."""
+    counts = sorted({timing.runs for timing in training.timings.values()})
+    columns = [f"{count:,} run{'s' * (count > 1)}" for count in counts]
+    made = table(f"Net {net}, {len(NETS[net].X)} rows", "", [*columns, "x loop"])
+    for name, contender in CONTENDERS.items():
+        cells = [cell(training, name, net, count) for count in counts]
+        if any(cells):
+            ratio = training.ratio(LOOP, name, net, counts[-1])
+            made.add_row(contender.title, *cells, short(ratio) if ratio else "")
+    return made
+
+
+def cell(training: Training, name: str, net: str, count: int) -> str:
+    """Median and spread."""
+    timing = training.timings.get((name, net, count))
+    return f"{short(timing.median)} [dim]±{timing.spread:.0%}[/dim]" if timing else ""
+
+
+def short(value: float) -> str:
+    """Three digits, without powers of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def training_notes(training: Training) -> Iterator[str]:
+    """What the numbers mean, who is missing and why."""
+    ready: dict[str, list[float]] = {}
+    for timing in training.timings.values():
+        ready.setdefault(timing.contender, []).append(timing.ready)
+    slow = [f"{CONTENDERS[name].title} {median(took):.1f} s" for name, took in ready.items() if median(took) > 0.1]
+    if slow:
+        yield f"Not in these times: making a task ready, above all compiling ({', '.join(slow)} a task, in the median)."
+    if training.differences:
+        most = max(training.differences[name] for name in training.differences if name not in training.left_out)
+        yield f"Final losses from the same weights agree with the loop's within {most:.0e} (relative)."
+    if any(not CONTENDERS[timing.contender].checked for timing in training.timings.values()):
+        yield "scikit-learn is not part of that check: it draws its own weights, has biases, and its output is linear."
+    for name, reason in training.left_out.items():
+        yield f"{CONTENDERS[name].title}: left out, {reason}"
+
+
+def sweeps_table(sweeps: Sequence[Sweep], updates: int) -> Table:
+    """Ways to run a whole sweep."""
+    title = f"Whole sweeps, 3-4-5-1, {updates:,} updates: seconds, into an empty store"
+    made = table(title, "", ["runs", "in all", "start-up", "a further run"])
+    for found in sweeps:
+        row = (f"{found.sizes[1]:,}", median(found.seconds[1]), found.start_up, found.marginal)
+        made.add_row(WAYS[found.way].title, row[0], *(short(value) for value in row[1:]))
+    return made
+
+
+def command_notes(results: Results) -> Iterator[str]:
+    """What commands took, where the verdict does not say it."""
+    for name, value in {**results.commands, "two cores": results.cores}.items():
+        if isinstance(value, Mapping) and "left_out" in value:
+            yield f"{name}: {value['left_out']}"
+    if "ratio" in results.cores:
+        yield "Two cores against one: {runs:,} runs of {epochs:,} epochs, tracking=none.".format(**results.cores)
+    jobs, seconds = results.number("composing", "jobs"), results.number("composing", "seconds")
+    if jobs and seconds and jobs < 10_000:
+        yield f"A sweep of {jobs:,.0f} runs without an update took {seconds:.1f} s."
+
+
+def verdict_table(results: Results) -> Table:
+    """Goals beside what was measured."""
+    made = table("Goals", "", ["goal", "measured", ""])
+    for said in judge(results):
+        measured = "" if said.measured is None else f"{short(said.measured)}{said.unit}"
+        made.add_row(said.goal, said.wanted, measured, f"[{COLOURS[said.verdict]}]{said.verdict}")
+    return made
+
+
+def as_json(results: Results, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything measured, with every sample, as plain values."""
+    training = results.training
+    timings = [
+        asdict(timing) | {"median": timing.median, "spread": timing.spread} for timing in training.timings.values()
+    ]
+    sweeps = [
+        asdict(found) | {"each": found.each, "marginal": found.marginal, "start_up": found.start_up}
+        for found in results.sweeps
+    ]
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seedbed": __version__,
+        "machine": machine(),
+        "settings": dict(settings),
+        "training": {"timings": timings, "left_out": training.left_out, "differences": training.differences},
+        "sweeps": {"ways": sweeps, "left_out": results.sweeps_left_out},
+        "cores": dict(results.cores),
+        "commands": dict(results.commands),
+        "verdict": [asdict(said) for said in judge(results)],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("numpy", "hydra-core", "mlflow")},
+    }
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())

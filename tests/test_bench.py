@@ -1,0 +1,210 @@
+"""The benchmark compares like with like, leaves out who does not, and judges as it should."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import __main__ as command
+from benchmarks import commands, plot, show, training
+from benchmarks.contenders import CONTENDERS, FAST, JAX, LOOP, PORTABLE, C
+from benchmarks.processes import CrashError, environment, run
+from benchmarks.sweeps import Sweep
+from benchmarks.tasks import NETS, task
+from benchmarks.training import TOLERANCE, Timing, Training, relative_difference
+from benchmarks.verdict import GOALS, MET, MISSED, UNKNOWN, Results, judge
+from pipeline.experiment import compose_run
+
+ROOT = Path(__file__).parents[1]
+DATA = {"4-1-1": "happiness", "2-3-1": "exam", "3-4-1": "cat_shop", "3-4-5-1": "first_column"}
+AT_HAND = [name for name in (PORTABLE, FAST, "matmul", C) if not CONTENDERS[name].missing]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_rows_are_those_of_the_data_sets(net: str) -> None:
+    dataset = compose_run([f"data={DATA[net]}"]).dataset
+    np.testing.assert_allclose(NETS[net].X, dataset.X, rtol=1e-15)
+    np.testing.assert_allclose(NETS[net].y, dataset.y, rtol=1e-15)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("name", AT_HAND)
+@pytest.mark.parametrize("runs", [1, 70])  # 70: the C program's last block is not full
+def test_contenders_end_where_the_loop_ends(name: str, net: str, runs: int) -> None:
+    given = task(net, runs, updates=20)
+    mine, loop = CONTENDERS[name].prepare(given), CONTENDERS[LOOP].prepare(given)
+    expected = loop.losses(loop.run())
+    assert mine.losses(mine.run()).shape == (runs,)
+    for _ in range(2):  # again: a training must not begin where the last one ended
+        np.testing.assert_allclose(mine.losses(mine.run()), expected, rtol=1e-10)
+
+
+def test_a_net_is_the_same_however_many_train() -> None:
+    few, many = task("3-4-1", 2, 1), task("3-4-1", 9, 1)
+    np.testing.assert_array_equal(few.rates, many.rates[:2])
+    for mine, other in zip(few.matrices, many.matrices, strict=True):
+        np.testing.assert_array_equal(mine, other[:2])
+
+
+class FakeWorker:
+    """A worker that needs no process: `losses` on a check, else a second's training, or a crash."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer as a worker's."""
+        if self.name == "matmul" and not request.get("check"):
+            raise CrashError("out of memory")
+        off = 1 + 2 * TOLERANCE if self.name == FAST else 1.0
+        return {"losses": [0.5 * off], "runs": 2, "cpu": 1.0, "wall": 2.0, "ready": 0.1}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def test_who_trains_something_else_or_crashes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "Worker", FakeWorker)
+    found = training.measure([PORTABLE, FAST, LOOP, "matmul"], [2], updates=5, rounds=2, report=lambda _: None)
+    assert found.left_out.keys() == {FAST, "matmul"}
+    assert "trains something else" in found.left_out[FAST]
+    assert found.left_out["matmul"] == "crashed: out of memory"
+    assert {name for name, _, _ in found.timings} == {PORTABLE, LOOP}
+    assert found.timings[PORTABLE, "2-3-1", 2].cpu == [1e5, 1e5]  # a second for 2 runs of 5 updates
+
+
+def test_not_a_number_is_not_the_same() -> None:
+    assert not relative_difference([float("nan")], [1.0]) <= TOLERANCE
+
+
+def timing(name: str, *cpu: float) -> tuple[tuple[str, str, int], Timing]:
+    """A timing on 3-4-5-1 with 1,024 runs."""
+    return (name, "3-4-5-1", 1024), Timing(name, "3-4-5-1", 1024, 10, list(cpu), list(cpu), 0.5)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Results in which Seedbed is fast enough and a second core brings too little."""
+    timings = dict([timing(LOOP, 20.0, 60.0, 21.0), timing(PORTABLE, 0.5, 1.0, 0.5), timing(FAST, 0.1, 0.2, 0.1)])
+    sweep = Sweep("seedbed", 500, (8, 136), ((3.0,), (3.64,)))
+    numbers = {"start_up": {"none": 0.6, "store": 2.5}, "composing": {"jobs": 500, "seconds": 1.0}}
+    return Results(Training(timings), [sweep], {"usual": "crashed"}, {"ratio": 1.5}, numbers)
+
+
+def test_verdict(results: Results) -> None:
+    said = {verdict.goal: verdict for verdict in judge(results)}
+    assert len(said) == len(GOALS)
+    assert said["3-4-5-1, portable: the loop's speed"].verdict == MET
+    assert said["3-4-5-1, portable: the loop's speed"].measured == 42  # the median of the rounds: 40, 60, 42
+    assert said["two cores: the speed of one"].verdict == MISSED
+    assert said["start-up, tracking=none"].verdict == MET
+    assert said["start-up with a store"].verdict == MISSED
+    assert said["3-4-5-1, fast: time against JAX"].verdict == UNKNOWN
+    assert said["composing 10,000 runs"].verdict == UNKNOWN  # only 500 were
+
+
+def test_a_part_that_failed_is_not_measured() -> None:
+    failed = Results(cores={"left_out": "one core"}, commands={"start_up": {"left_out": "crashed"}})
+    assert {verdict.verdict for verdict in judge(failed)} == {UNKNOWN}
+
+
+def test_further_runs_and_start_up_come_from_two_sizes(results: Results) -> None:
+    (sweep,) = results.sweeps
+    assert sweep.marginal == pytest.approx(0.64 / 128)
+    assert sweep.start_up == pytest.approx(3.0 - 8 * 0.005)
+
+
+def test_json_holds_every_sample_and_reads_back(results: Results) -> None:
+    document = json.loads(json.dumps(show.as_json(results, {"rounds": 3})))
+    assert document["training"]["timings"][0]["cpu"] == [20.0, 60.0, 21.0]
+    assert {"when", "seedbed", "machine", "settings", "training", "sweeps", "cores", "commands", "verdict"} == set(
+        document
+    )
+    assert {"goal", "wanted", "measured", "unit", "verdict"} == set(document["verdict"][0])
+
+
+def test_tables_name_who_is_left_out(results: Results) -> None:
+    results.training.left_out[JAX] = "jax is not installed"
+    told = [text for text in show.tables(results) if isinstance(text, str)]
+    assert "JAX vmap+scan: left out, jax is not installed" in told
+
+
+def test_picture(results: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot.draw(results.training, tmp_path / "bench.svg")
+    assert (tmp_path / "bench.svg").stat().st_size > 10_000
+
+
+def test_labels_keep_apart() -> None:
+    heights = plot.apart([1.0, 1.01, 1.02, 9.0], gap=1.5)
+    assert all(above >= below * 1.4999 for below, above in pairwise(heights))
+    assert plot.apart([1.0, 10.0], gap=1.5) == pytest.approx([1.0, 10.0])
+
+
+def test_a_sweep_tells_its_seconds() -> None:
+    assert commands.told("480 runs: 480 trained, in 17.7 s.") == 17.7
+
+
+def test_memory_counts_children() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert {os.getpid(), child.pid} <= set(commands.family(os.getpid()))
+    finally:
+        child.communicate(b"\n")
+
+
+def test_the_environment_favours_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert "OPENBLAS_CORETYPE" not in environment()
+    assert environment(one_core=True)["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_command_that_fails_or_hangs_is_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(CrashError, match="ZeroDivisionError"):
+        run([sys.executable, "-c", "1 / 0"], tmp_path)
+    with pytest.raises(CrashError, match=r"took more than 0 s"):
+        run([sys.executable, "-c", "input() or 1"], tmp_path, timeout=0.01)
+
+
+@pytest.mark.parametrize("word", ["0", "a", "1,,2"])
+def test_numbers_of_runs_are_checked(word: str) -> None:
+    done = CliRunner().invoke(command.main, ["--runs", word])
+    assert done.exit_code == 2
+    assert "must be whole numbers from 1 on" in done.output
+
+
+def written(folder: Path, *words: str) -> dict[str, Any]:
+    """What the command writes."""
+    file = folder / "numbers.json"
+    out = ("--json", str(file), "--plot", str(folder / "plot.svg"))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words, *out], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Goals" in done.stdout
+    return dict(json.loads(file.read_text()))
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path: Path) -> None:
+    words = ("--quick", "--only", "training", "--runs", "1,2", "--updates", "20", "--rounds", "1")
+    document = written(tmp_path, *words)
+    timed = {timing["contender"] for timing in document["training"]["timings"]}
+    assert {PORTABLE, FAST, LOOP, "matmul"} <= timed
+    assert not [why for why in document["training"]["left_out"].values() if "not installed" not in why]
+    assert max(document["training"]["differences"].values()) < 1e-10
+
+
+@pytest.mark.slow
+def test_whole_sweeps(tmp_path: Path) -> None:
+    document = written(tmp_path, "--quick", "--only", "sweeps")
+    assert {"usual", "batched", "seedbed", "seedbed-none"} == {way["way"] for way in document["sweeps"]["ways"]}
