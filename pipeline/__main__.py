@@ -54,7 +54,7 @@ def train(overrides: tuple[str, ...]) -> None:
       data=         happiness, exam, first_column, cat_shop
       init=         normal, uniform, given
       tracking=     mlflow, none
-      executor=     auto, serial
+      executor=     auto, serial, processes (with executor.workers=2; else one a core)
 
     Keys (tuned):
       network.hidden=[4,5]  network.bias=true

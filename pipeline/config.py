@@ -21,11 +21,12 @@ SCHEMES = ("normal", "uniform", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
-EXECUTORS = ("auto", "serial")
+EXECUTORS = ("auto", "serial", "processes")
 
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB, eight times that while it trains alone
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
+MOST_WORKERS = 1024
 LONGEST_NAME = 500  # of an experiment in MLflow
 
 
@@ -76,6 +77,7 @@ TAKES = {
     "tracking.artifacts": "null (beside the database file) or a folder",
     "tracking.curve_points": "a whole number >= 2",
     "executor.kind": one_of(EXECUTORS),
+    "executor.workers": f"null (all cores) or a whole number from 1 to {MOST_WORKERS}",
 }
 
 
@@ -286,12 +288,17 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """Who trains the stacks: `serial` is this process; `auto` leaves the choice to Seedbed."""
+    """Who trains the stacks: `serial` is this process, `processes` are workers; `auto` leaves the choice to Seedbed.
+
+    `workers` null means as many as there are cores.
+    """
 
     kind: str = "auto"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         check(self.kind in EXECUTORS, "executor.kind", self.kind)
+        check(self.workers is None or 1 <= self.workers <= MOST_WORKERS, "executor.workers", self.workers)
 
 
 @dataclass(frozen=True)

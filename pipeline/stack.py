@@ -16,7 +16,9 @@ from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 Array = NDArray[np.float64]
 
 MAX_LANES = 1024
+FEW_LANES = 64  # narrower stacks take almost as long
 CURVE_BYTES = 256 * 2**20
+ALL_CURVE_BYTES = 2 * CURVE_BYTES
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,16 @@ class Result:
     seconds: float
 
 
-def make_stacks(runs: Iterable[Run]) -> list[list[Run]]:
+def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
     """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks of bounded memory.
 
     Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping.
+    A group is cut into chunks of like work, a multiple of `workers` unless they got too small.
     """
     groups: dict[object, dict[object, list[Run]]] = {}
     for run in runs:
         groups.setdefault(stack_key(run), {}).setdefault(trajectory_key(run), []).append(run)
-    return [stack for group in groups.values() for stack in chunks(list(group.values()))]
+    return [stack for group in groups.values() for stack in chunks(list(group.values()), workers)]
 
 
 def stack_key(run: Run) -> object:
@@ -67,14 +70,34 @@ def raw_sums(run: Run) -> tuple[str, ...]:
     return tuple(sorted({RAW_SUMS[name] for name in (training.loss, *training.metrics)}))
 
 
-def chunks(trajectories: list[list[Run]]) -> Iterator[list[Run]]:
-    """Cuts a group, one list of runs a trajectory, so that a chunk's curves stay within CURVE_BYTES."""
-    first = trajectories[0][0]
-    longest = max(run.config.training.epochs for runs in trajectories for run in runs)
-    lanes = CURVE_BYTES // (8 * (longest + 1) * len(raw_sums(first)))
-    lanes = max(LANES, min(MAX_LANES, lanes - lanes % LANES))
-    for start in range(0, len(trajectories), lanes):
-        yield [run for runs in trajectories[start : start + lanes] for run in runs]
+def chunks(trajectories: list[list[Run]], workers: int) -> Iterator[list[Run]]:
+    """Cuts a group, one list of runs a trajectory, so that chunks that train at a time have bounded curves."""
+    lanes = lanes_for(trajectories, workers)
+    if workers == 1:
+        for start in range(0, len(trajectories), lanes):
+            yield [run for runs in trajectories[start : start + lanes] for run in runs]
+        return
+    count = -(-len(trajectories) // lanes)
+    even = -(-count // workers) * workers  # one more stack than workers would leave all but one of them idle
+    if len(trajectories) >= even * FEW_LANES:
+        count = even
+    ranked = sorted(trajectories, key=longest_of, reverse=True)
+    for first in range(count):
+        yield [run for runs in ranked[first::count] for run in runs]
+
+
+def lanes_for(trajectories: list[list[Run]], workers: int) -> int:
+    """How many trajectories of a group a chunk may have: a worker's share, bounded by memory, but not too few."""
+    longest = max(map(longest_of, trajectories))
+    bytes_each = 8 * (longest + 1) * len(raw_sums(trajectories[0][0]))
+    room = min(CURVE_BYTES, ALL_CURVE_BYTES // workers) // bytes_each
+    share = max(FEW_LANES, -(-len(trajectories) // workers)) if workers > 1 else MAX_LANES
+    return max(LANES, min(MAX_LANES, room - room % LANES, share))
+
+
+def longest_of(runs: Iterable[Run]) -> int:
+    """The largest number of epochs."""
+    return max(run.config.training.epochs for run in runs)
 
 
 def updates_of(stack: Iterable[Run]) -> int:
@@ -114,11 +137,6 @@ def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots
         for run in group
     }
     return [results[id(run)] for run in runs]
-
-
-def longest_of(runs: Sequence[Run]) -> int:
-    """The largest number of epochs."""
-    return max(run.config.training.epochs for run in runs)
 
 
 def problem_of(run: Run) -> Problem:
