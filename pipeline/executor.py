@@ -164,9 +164,10 @@ class Worker:
         with self.starting, plain_start():
             if self._killed:
                 raise BrokenProcessPool
-            self._pool = pool = ProcessPoolExecutor(1, context, start_worker, (self.made,))
+            pool = ProcessPoolExecutor(1, context, start_worker, (self.made,))
             first = pool.submit(os.getpid)
             (self.process,) = pool._processes.values()  # has no public name before Python 3.14
+            self._pool = pool
         first.result()  # a process that dies with a long message on its way to it may hang older Pythons
         return pool
 

@@ -89,7 +89,9 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
 
     with make_executor(plan.workers, progress) as executor:
         for stack, future in train_stacks(executor, plan.stacks, progress):
-            yield from stack_outcomes(stack, future, store, tags, palette)
+            for outcome in stack_outcomes(stack, future, store, tags, palette):
+                progress(executor.news())  # workers train on while this process writes
+                yield outcome
 
 
 def stack_outcomes(

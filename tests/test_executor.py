@@ -284,7 +284,7 @@ def test_a_single_run_is_trained_in_this_process() -> None:
 
 def test_the_longest_stack_is_the_one_that_takes_most_work() -> None:
     few_long, many_short = [run(epochs=1000)], [run(seed=seed, epochs=100) for seed in range(100)]
-    assert seconds_of(few_long) > seconds_of(many_short) / 2, "a step of a stack costs something whatever its width"
+    assert seconds_of(few_long) > seconds_of(many_short), "a step of a stack costs something whatever its width"
     assert seconds_of([run(hidden=[8, 8])]) > seconds_of([run(hidden=[2])])
 
 
