@@ -126,10 +126,16 @@ class Processes(StackExecutor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is None:
+            self.shutdown()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+        try:  # a second Ctrl-C would spare workers, and then this process would wait for them
             for worker in self._workers:
                 worker.kill()
-        self.shutdown(cancel_futures=kind is not None)
+            self.shutdown(cancel_futures=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Worker:
