@@ -1,5 +1,6 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
+import gc
 import inspect
 import signal
 import sys
@@ -54,7 +55,7 @@ def train(overrides: tuple[str, ...]) -> None:
       data=         happiness, exam, first_column, cat_shop
       init=         normal, uniform, given
       tracking=     mlflow, none
-      executor=     auto, serial
+      executor=     auto, serial, processes (with executor.workers=2; else one a core)
 
     Keys (tuned):
       network.hidden=[4,5]  network.bias=true
@@ -171,7 +172,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted (also by SIGTERM, SIGHUP)."""
     for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed
         signal.signal(kind, signal.default_int_handler)
-    sys.exit(exit_code(list(sys.argv[1:] if words is None else words)))
+    code = exit_code(list(sys.argv[1:] if words is None else words))
+    gc.freeze()  # else the interpreter searches all of MLflow for garbage before it ends, for up to two seconds
+    sys.exit(code)
 
 
 def exit_code(words: list[str]) -> int:

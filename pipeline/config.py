@@ -22,12 +22,13 @@ SCHEMES = ("normal", "uniform", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
-EXECUTORS = ("auto", "serial")
+EXECUTORS = ("auto", "serial", "processes")
 KERNELS = ("numpy", "numba")
 
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
+MOST_WORKERS = 1024
 LONGEST_NAME = 500  # of an experiment in MLflow
 
 
@@ -78,6 +79,7 @@ TAKES = {
     "tracking.artifacts": "null (beside the database file) or a folder",
     "tracking.curve_points": "a whole number >= 2",
     "executor.kind": one_of(EXECUTORS),
+    "executor.workers": f"null (all cores) or a whole number from 1 to {MOST_WORKERS}",
     "executor.kernel": one_of(KERNELS),
 }
 
@@ -289,16 +291,19 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """Who trains the stacks: `serial` is this process; `auto` leaves the choice to Seedbed.
+    """Who trains the stacks: `serial` is this process, `processes` are workers; `auto` leaves the choice to Seedbed.
 
-    `kernel` is what computes: NumPy, or with the extra `numba` compiled code that gives the same bits.
+    `workers` null means as many as there are cores. `kernel` is what computes: NumPy, or with the extra `numba`
+    compiled code that gives the same bits.
     """
 
     kind: str = "auto"
+    workers: int | None = None
     kernel: str = "numpy"
 
     def __post_init__(self) -> None:
         check(self.kind in EXECUTORS, "executor.kind", self.kind)
+        check(self.workers is None or 1 <= self.workers <= MOST_WORKERS, "executor.workers", self.workers)
         check(self.kernel in KERNELS, "executor.kernel", self.kernel)
         if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
             raise UserError("executor.kernel is numba, which is not installed: `make setup EXTRAS=numba` adds it.")

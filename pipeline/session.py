@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
@@ -81,6 +81,12 @@ def experiment_key(run: Run) -> tuple[str, str, str]:
     return tracking.uri or "", tracking.experiment, tracking.artifacts or ""
 
 
+def in_plan_order(plan: Plan, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes as the plan has their runs: they come as stacks end, which differs from time to time."""
+    place = {run.fingerprint: i for i, run in enumerate(plan.runs)}
+    return sorted(outcomes, key=lambda outcome: place[outcome.run.fingerprint])
+
+
 def updates_to_make(plan: Plan) -> int:
     """How many updates the plan's stacks take."""
     return sum(updates_of(stack) for stack in plan.stacks)
@@ -103,8 +109,9 @@ class Parent:
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
+        by = f" in {plan.workers} processes" if plan.workers else ""
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
-        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train.")
+        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train{by}.")
         self.run_id: str | None
         if earlier:
             self.name, self.run_id = earlier.name, earlier.run_id
@@ -132,6 +139,7 @@ class Parent:
             status = "KILLED"
             raise
         finally:
+            outcomes = in_plan_order(self.plan, outcomes)
             self._close(outcomes, status)
         self._print(outcomes, time.monotonic() - started)
         return outcomes

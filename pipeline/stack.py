@@ -18,7 +18,8 @@ from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 Array = NDArray[np.float64]
 
 NARROW = 64  # lanes: a stack of fewer takes hardly less time
-CURVE_BYTES = 128 * 2**20
+CURVE_BYTES = 128 * 2**20  # of a chunk
+ALL_CURVE_BYTES = 4 * CURVE_BYTES  # of the chunks that train at a time
 
 
 @dataclass(frozen=True)
@@ -40,23 +41,25 @@ class Result:
 
 
 def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
-    """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks (see `chunks`).
+    """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks of bounded memory.
 
-    Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping.
+    Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping. Each
+    group is cut into as many chunks as its share of the work is of all workers, or a multiple.
     """
     groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(stack_key(run), []).append(run)
     trajectories = [trajectories_of(group) for group in groups.values()]
     work = [work_of(group) for group in trajectories]
-    shares = [math.ceil(workers * part / sum(work)) if part else 1 for part in work]
-    return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share)]
+    shares = [math.ceil(workers * part / sum(work)) for part in work]
+    room = min(CURVE_BYTES, ALL_CURVE_BYTES // workers)
+    return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share, room)]
 
 
 def work_of(group: Sequence[Sequence[Run]]) -> int:
     """How much there is to train in a group, one list of runs a trajectory, in multiplications."""
     first = group[0][0]
-    return len(first.dataset.X) * first.parameters * sum(map(longest_of, group))
+    return len(first.dataset.X) * first.parameters * sum(longest_of(runs) + 1 for runs in group)
 
 
 def stack_key(run: Run) -> object:
@@ -79,15 +82,15 @@ def raw_sums(run: Run) -> tuple[str, ...]:
     return tuple(sorted({RAW_SUMS[name] for name in (training.loss, *training.metrics)}))
 
 
-def chunks(group: list[list[Run]], share: int) -> Iterator[list[Run]]:
+def chunks(group: list[list[Run]], share: int, curve_bytes: int) -> Iterator[list[Run]]:
     """Cuts a group, one list of runs a trajectory, into chunks of like work: `share` of them or a multiple.
 
-    A chunk has at most as many lanes as this machine likes best (pace.py) and no more than CURVE_BYTES of curves. One
+    A chunk has at most as many lanes as this machine likes best (pace.py) and no more than `curve_bytes` of curves. One
     of fewer than NARROW lanes is not cut.
     """
     group = sorted(group, key=longest_of, reverse=True)
     first = group[0][0]
-    room = CURVE_BYTES // (8 * (longest_of(group[0]) + 1) * len(raw_sums(first)))
+    room = curve_bytes // (8 * (longest_of(group[0]) + 1) * len(raw_sums(first)))
     width = best_width(first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics, len(group))
     count = math.ceil(len(group) / max(LANES, min(width, room)))
     share = min(share, math.ceil(len(group) / NARROW))
@@ -102,6 +105,11 @@ def trajectories_of(stack: Iterable[Run]) -> list[list[Run]]:
     for run in stack:
         groups.setdefault(trajectory_key(run), []).append(run)
     return list(groups.values())
+
+
+def longest_of(runs: Iterable[Run]) -> int:
+    """The largest number of epochs."""
+    return max(run.config.training.epochs for run in runs)
 
 
 def updates_of(stack: Iterable[Run]) -> int:
@@ -134,11 +142,6 @@ def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots
         for run in group
     }
     return [results[id(run)] for run in runs]
-
-
-def longest_of(runs: Sequence[Run]) -> int:
-    """The largest number of epochs."""
-    return max(run.config.training.epochs for run in runs)
 
 
 def problem_of(run: Run) -> Problem:

@@ -3,13 +3,15 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.environment import environment
+from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
 from pipeline.identity import Run
-from pipeline.record import Record, colors, make_record, params
-from pipeline.stack import Result, make_stacks, train_stack
+from pipeline.record import colors, make_record, params, summary
+from pipeline.stack import Result
 
 if TYPE_CHECKING:
     from pipeline.track import Kept, Store
@@ -32,24 +34,32 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do: its distinct runs, those of them that are finished already, and the stacks to train."""
+    """What a sweep will do: its distinct runs, those of them that are finished already, and the stacks to train.
+
+    `workers` is the number of processes that train them; 0 is this process.
+    """
 
     runs: list[Run]
     duplicates: int
     found: dict[str, "Kept"]
     stacks: list[list[Run]]
+    workers: int = 0
 
 
 Report = Callable[[int, Sequence[Outcome]], None]
 
 
 def make_plan(runs: Iterable[Run], store: "Store | None") -> Plan:
-    """Drops exact duplicates, looks up what is finished, and groups the rest into stacks."""
+    """Drops exact duplicates, looks up what is finished, and groups the rest into stacks.
+
+    The first run's config says who trains.
+    """
     given = list(runs)
     distinct = list({run.fingerprint: run for run in reversed(given)}.values())[::-1]
     found = store.finished([run.fingerprint for run in distinct]) if store else {}
     todo = [run for run in distinct if run.fingerprint not in found]
-    return Plan(distinct, len(given) - len(distinct), found, make_stacks(todo))
+    stacks, workers = share_out(todo, distinct[0].config.executor)
+    return Plan(distinct, len(given) - len(distinct), found, stacks, workers)
 
 
 def execute(
@@ -57,7 +67,8 @@ def execute(
 ) -> Iterator[Outcome]:
     """Trains the plan's stacks, writes each run to the store (with `tags`), and yields each run as it ends.
 
-    Runs found finished come first. A stack that raises an error makes its runs FAILED and does not stop the others.
+    Runs found finished come first, the others as their stacks end. A stack that raises an error, or whose worker dies
+    twice, makes its runs FAILED and does not stop the others.
     `report` is told of updates made and of runs that have ended. Without `keep_results` outcomes come without their
     curves and weights, which a large sweep could not hold.
     """
@@ -72,31 +83,45 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
         if run.fingerprint in plan.found:
             yield found_outcome(run, plan.found[run.fingerprint])
     palette = colors([run.architecture for run in plan.runs])
-    for stack in plan.stacks:
-        yield from stack_outcomes(stack, store, tags, palette, report)
+
+    def progress(updates: int) -> None:
+        report(updates, ())
+
+    with make_executor(plan.workers, progress) as executor:
+        for stack, future in train_stacks(executor, plan.stacks, progress):
+            for outcome in stack_outcomes(stack, future, store, tags, palette):
+                progress(executor.news())  # workers train on while this process writes
+                yield outcome
 
 
 def stack_outcomes(
-    stack: Sequence[Run], store: "Store | None", tags: Mapping[str, str], palette: Mapping[str, str], report: Report
+    stack: Sequence[Run],
+    future: Future[list[Result]],
+    store: "Store | None",
+    tags: Mapping[str, str],
+    palette: Mapping[str, str],
 ) -> Iterator[Outcome]:
-    """Trains one stack and yields each run's outcome when it is in the store."""
+    """Yields the outcome of each run of a stack that has ended when it is in the store, and empties the future's list.
+
+    It would hold the curves in memory while the next stack trains.
+    """
     try:
-        results = train_stack(stack, lambda updates: report(updates, ()))
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        results = future.result()
+    except (ArithmeticError, LookupError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, WorkerDiedError) else f"{type(error).__name__}: {error}"
         for run in stack:
-            yield failed_outcome(run, store, tags, f"{type(error).__name__}: {error}")
+            yield failed_outcome(run, store, tags, reason)
         return
-    for run, result in zip(stack, results, strict=True):
-        record = make_record(run, result, environment(), palette[run.architecture])
-        written = {**tags, "command": run.command, **git_tags()}
-        run_id = store.write(record, run.dataset, time.time(), result.seconds, written) if store else None
-        metrics = latest(record)
+    results.reverse()
+    for run in stack:
+        result = results.pop()
+        run_id = None
+        if store:
+            record = make_record(run, result, environment(), palette[run.architecture])
+            written = {**tags, "command": run.command, **git_tags()}
+            run_id = store.write(record, run.dataset, time.time(), result.seconds, written)
+        metrics = {key: value for key, value, _ in summary(result)}
         yield Outcome(run, TRAINED, run_id, metrics, result.diverged_at is not None, result=result)
-
-
-def latest(record: Record) -> dict[str, float]:
-    """A record's one-value metrics."""
-    return {key: value for key, value, _ in record.metrics if key.startswith("result/")}
 
 
 def found_outcome(run: Run, kept: "Kept") -> Outcome:

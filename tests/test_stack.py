@@ -206,6 +206,34 @@ def test_a_stack_holds_at_most_as_many_trajectories_as_the_machine_likes(monkeyp
     assert [len(stack) for stack in make_stacks(runs)] == [68, 68, 67]
 
 
+@pytest.mark.parametrize(
+    ("trajectories", "workers", "lengths"),
+    [
+        (40, 2, [40]),  # too few to be worth two stacks
+        (128, 2, [64, 64]),
+        (129, 2, [65, 64]),
+        (100, 4, [50, 50]),
+        (2500, 2, [625] * 4),  # three would keep one of two workers idle at the end
+        (300, 3, [100] * 3),
+    ],
+)
+def test_groups_are_cut_for_workers(
+    trajectories: int, workers: int, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "best_width", lambda *network: 1024)
+    runs = [run(seed=seed, epochs=0) for seed in range(trajectories)]
+    found = make_stacks(runs, workers)
+    assert [len(stack) for stack in found] == lengths
+    assert sorted(one.config.seed for stack in found for one in stack) == list(range(trajectories))
+
+
+def test_workers_have_like_amounts_of_work() -> None:
+    runs = [run(seed=seed, learning_rate=rate, epochs=1 + 10 * seed) for rate in (0.1, 0.2) for seed in range(100)]
+    work = [updates_of(stack) for stack in make_stacks(runs, 3)]
+    assert len(work) == 3
+    assert max(work) - min(work) < 0.03 * sum(work)
+
+
 def test_runs_that_differ_in_epochs_only_count_once_and_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks, "best_width", lambda *network: LANES)
     runs = [run(seed=seed, epochs=epochs) for epochs in (3, 9, 5) for seed in range(10)]

@@ -1,0 +1,90 @@
+"""What tests have a worker process do: it imports this module, so nothing of a test's own is imported here."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.executor import BLAS_THREADS, PROGRESS, train_here
+from pipeline.identity import Run
+from pipeline.stack import Result
+
+DEADLY = 3  # units of the hidden layer
+
+
+def about() -> dict[str, Any]:
+    """What this process has imported, and what it inherited."""
+    square = np.ones((300, 300))
+    (square @ square).sum()  # BLAS starts its threads at the latest now
+    return {
+        "pid": os.getpid(),
+        "modules": set(sys.modules),
+        "blas": [os.environ.get(name) for name in BLAS_THREADS],
+        "threads": len(list(Path("/proc/self/task").iterdir())) - threading.active_count(),
+        "sigint": signal.getsignal(signal.SIGINT),
+        "sigterm": signal.getsignal(signal.SIGTERM),
+    }
+
+
+def leave_a_line(file: str, how: str) -> int:
+    """Adds a line to a file; then `return`s how many there are, `raise`s, ends or is killed (only the first time)."""
+    with Path(file).open("a") as lines:
+        lines.write("called\n")
+    count = Path(file).read_text().count("called")
+    if how == "raise":
+        raise ZeroDivisionError("as asked")
+    if how == "lack memory":
+        raise MemoryError("as asked")
+    if how == "end":
+        os._exit(7)
+    if how == "be killed once" and count == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return count
+
+
+def make_updates(updates: int) -> None:
+    """Says that updates were made."""
+    progress = PROGRESS.get()
+    assert progress
+    progress(updates)
+
+
+def make_updates_and_die(updates: int) -> None:
+    """Says that updates were made, and ends."""
+    make_updates(updates)
+    time.sleep(0.05)
+    os._exit(1)
+
+
+def sleep(seconds: float) -> None:
+    """Waits."""
+    time.sleep(seconds)
+
+
+def train_or_die(stack: Sequence[Run]) -> list[Result]:
+    """Trains a stack, but ends this process if its networks have DEADLY hidden units."""
+    if stack[0].config.network.hidden == [DEADLY]:
+        os._exit(1)
+    return train_here(stack)
+
+
+def train_or_die_once(stack: Sequence[Run]) -> list[Result]:
+    """The same, but the second time it trains."""
+    first = Path("died")
+    if stack[0].config.network.hidden == [DEADLY] and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_here(stack)
+
+
+def train_or_raise(stack: Sequence[Run]) -> list[Result]:
+    """The same, but it raises an error."""
+    if stack[0].config.network.hidden == [DEADLY]:
+        raise FloatingPointError("as asked")
+    return train_here(stack)
