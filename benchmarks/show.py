@@ -103,7 +103,7 @@ def command_notes(results: Results) -> Iterator[str]:
     for name, value in {**results.commands, "two cores": results.cores}.items():
         if isinstance(value, Mapping) and "left_out" in value:
             yield f"{name}: {value['left_out']}"
-    if "ratio" in results.cores:
+    if "epochs" in results.cores:
         yield "Two cores against one: {runs:,} runs of {epochs:,} epochs, tracking=none.".format(**results.cores)
     jobs, seconds = results.number("composing", "jobs"), results.number("composing", "seconds")
     if jobs and seconds and jobs < 10_000:

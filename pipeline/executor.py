@@ -72,7 +72,7 @@ class Serial(StackExecutor):
         try:
             future.set_result(fn(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the future raises it
-            future.set_exception(error)
+            future.set_exception(error.with_traceback(None))  # whose frames would keep the stack's buffers in memory
         finally:
             PROGRESS.reset(token)
         return future
