@@ -13,8 +13,9 @@ Derivation of the update (per run, * elementwise, c from losses.slope):
 `of_activation` is the happiness text's slip: it takes the derivative at the activation, s(h) (1 - s(h)).
 
 Contractions over a small axis are products that are added up in index order. Multiply, add, subtract and divide are
-exact on every machine, so with the sigmoid of `portable` a run has the same bits everywhere; `fast` takes np.exp. In
-both, a run's bits do not depend on its neighbours or its place: nothing sums over runs.
+exact on every machine, so with the sigmoid of `portable` a run has the same bits everywhere; `fast` takes np.exp, and
+BLAS for the inputs, which all runs share. In both, a run's bits do not depend on its neighbours or its place: nothing
+sums over runs.
 """
 
 import itertools
@@ -22,6 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ from pipeline.program import Array, Program, buffer, execute, numeric_state
 from pipeline.sigmoid import SIGMOIDS
 
 LANES = 8  # float64s in a cache line, and in the widest vector registers
+MOST_BLAS_TERMS = 64  # up to here BLAS adds up in an order that does not depend on the number of runs (tested)
 SMALL = 2**15  # products of a contraction, 256 KiB: up to here fewer calls count for more than the cache
 
 
@@ -91,24 +94,17 @@ class Stack:
         self.rates[: self.runs], self.rates[self.runs :] = learning_rates, 0.0
         self.inputs = np.ascontiguousarray(X)[:, :, None]
         self.target = np.ascontiguousarray(y)[:, :, None]
+        self._uses_blas = rule.numerics == "fast" and max(X.shape) <= MOST_BLAS_TERMS
         self._make_buffers(len(X))
         self._forward, self._update = self._forward_program(), self._update_program()
 
     def _make_buffers(self, n: int) -> None:
-        """One memory for all layers of each kind; the two spare ones are as large as the largest product."""
+        """Activations, and four spare memories as large as the largest layer's, which all layers share."""
         shapes = [(n, matrix.shape[1]) for matrix in self.weights.matrices]
-        ends = np.cumsum([rows * units for rows, units in shapes])
-        total = int(ends[-1])
-
-        def views(memory: Array) -> list[Array]:
-            parts = np.split(memory, ends[:-1])
-            return [part.reshape(*shape, self.lanes) for part, shape in zip(parts, shapes, strict=True)]
-
-        self._h, self._slope, self._delta = (buffer(total, self.lanes) for _ in range(3))
-        self.activations, self._slopes, self._deltas = map(views, (self._h, self._slope, self._delta))
+        self.activations = [buffer(*shape, self.lanes) for shape in shapes]
         self.error, self._sums = buffer(*shapes[-1], self.lanes), buffer(self.lanes)
         largest = max(*map(math.prod, shapes), *(matrix[..., 0].size for matrix in self.weights.matrices))
-        self._spare = [buffer(largest, self.lanes) for _ in range(2)]
+        self._spare = [buffer(largest * self.lanes) for _ in range(4)]
 
     def layers(self) -> list[Array]:
         """All weights: each layer's matrix (in, out, r), followed by its biases (out, r) if there are any."""
@@ -125,13 +121,13 @@ class Stack:
 
     def measure(self, raw: str, out: Array) -> None:
         """Writes the raw sum, `squares` or `absolutes`, of every network's error into out, (runs,)."""
-        error = self.error.reshape(-1, self.lanes)
-        terms = self._spare[0][: len(error)]
+        terms = view(self._spare[0], self.error.shape)
         if raw == "squares":
-            np.multiply(error, error, terms)
+            np.multiply(self.error, self.error, terms)
         else:
-            np.absolute(error, terms)
-        np.add.reduce(terms, axis=0, out=self._sums)  # of all lanes: NumPy adds up a single column in another order
+            np.absolute(self.error, terms)
+        # Of all lanes, also of those that pad: NumPy adds up a single column in another order.
+        np.add.reduce(terms.reshape(-1, self.lanes), axis=0, out=self._sums)
         out[...] = self._sums[: self.runs]
 
     def _forward_program(self) -> Program:
@@ -139,56 +135,69 @@ class Stack:
         inputs = self.inputs
         for layer, matrix in enumerate(self.weights.matrices):
             h = self.activations[layer]
-            program += self._contract(np.moveaxis(inputs, 1, 0)[:, :, None], matrix[:, None], h, self._spare[0])
+            if layer == 0 and self._uses_blas:
+                program.append(matmul(inputs[:, :, 0], matrix, h))
+            else:
+                program += self._sum(np.moveaxis(inputs, 1, 0)[:, :, None], matrix[:, None], h)
             if self.weights.biases:
                 program.append(partial(np.add, h, self.weights.biases[layer], h))
-            scratch = (self._slope, self._delta, *self._spare)  # all of them free until the update
-            program += self._squash(h, scratch)
+            program += self._squash(h, self._spare)
             inputs = h
         return [*program, partial(np.subtract, inputs, self.target, self.error)]
 
     def _squash(self, z: Array, scratch: Sequence[Array]) -> Program:
         """Z becomes sigmoid(z)."""
         flat = z.reshape(-1)
-        return SIGMOIDS[self.rule.numerics](flat, [array.reshape(-1)[: flat.size] for array in scratch])
+        return SIGMOIDS[self.rule.numerics](flat, [view(memory, flat.shape) for memory in scratch])
 
     def _update_program(self) -> Program:
-        deltas, slopes, matrices = self._deltas, self._slopes, self.weights.matrices
-        program = self._derive()
-        program.append(partial(np.multiply, self.error, np.array(self.rule.slope), deltas[-1]))
-        program.append(partial(np.multiply, deltas[-1], slopes[-1], deltas[-1]))
+        """From the last layer to the first: the deltas below it, then its own step. Two spares hold the deltas."""
+        matrices, here, below = self.weights.matrices, self._spare[2], self._spare[3]
+        delta = view(here, self.error.shape)
+        program = [partial(np.multiply, self.error, np.array(self.rule.slope), delta)]
+        program += self._times_slope(delta, self.activations[-1])
         for layer in range(len(matrices) - 1, 0, -1):
-            below, delta = deltas[layer - 1], np.moveaxis(deltas[layer], 1, 0)
-            weights = np.moveaxis(matrices[layer], 1, 0)
-            program += self._contract(delta[:, :, None], weights[:, None], below, self._spare[0])
-            program.append(partial(np.multiply, below, slopes[layer - 1], below))
-            program += self._descend(layer, self.activations[layer - 1])
-        return program + self._descend(0, self.inputs)
+            h = self.activations[layer - 1]
+            passed = view(below, h.shape)
+            weights = np.moveaxis(matrices[layer], 1, 0)[:, None]
+            program += self._sum(np.moveaxis(delta, 1, 0)[:, :, None], weights, passed)
+            program += self._times_slope(passed, h)
+            program += self._descend(layer, h, delta)
+            delta, here, below = passed, below, here
+        return program + self._descend(0, self.inputs, delta)
 
-    def _derive(self) -> Program:
-        """Slopes = s'(z) of all layers: a (1 - a), where a is the activation, or its sigmoid under the slip."""
-        a, rest, slope = self._h.reshape(-1), self._delta.reshape(-1), self._slope.reshape(-1)
+    def _times_slope(self, delta: Array, h: Array) -> Program:
+        """Delta *= s'(z), which is a (1 - a), where a is the activation h, or its sigmoid under the slip."""
+        a, slope = h, view(self._spare[0], h.shape)
         program: Program = []
         if self.rule.derivative == "of_activation":
-            program.append(partial(np.copyto, slope, a))
-            program += self._squash(slope, [rest, *(np.empty_like(rest) for _ in range(3))])
-            a = slope
-        return [*program, partial(np.subtract, np.array(1.0), a, rest), partial(np.multiply, a, rest, slope)]
+            a = view(self._spare[1], h.shape)
+            program.append(partial(np.copyto, a, h))
+            program += self._squash(a, [np.empty(h.size) for _ in range(4)])
+        return [
+            *program,
+            partial(np.subtract, np.array(1.0), a, slope),
+            partial(np.multiply, a, slope, slope),
+            partial(np.multiply, delta, slope, delta),
+        ]
 
-    def _descend(self, layer: int, inputs: Array) -> Program:
+    def _descend(self, layer: int, inputs: Array, delta: Array) -> Program:
         """W -= rate * inputs^T delta and b -= rate * (sum of delta over rows), for one layer."""
-        matrix, delta = self.weights.matrices[layer], self._deltas[layer]
-        gradient = view(self._spare[0], matrix.shape)
-        program = self._contract(inputs[:, :, None], delta[:, None], gradient, self._spare[1])
+        matrix = self.weights.matrices[layer]
+        gradient = view(self._spare[1], matrix.shape)
+        if layer == 0 and self._uses_blas:
+            program = [matmul(inputs[:, :, 0].T.copy(), delta, gradient)]
+        else:
+            program = self._sum(inputs[:, :, None], delta[:, None], gradient)
         program += step(matrix, gradient, self.rates)
         if self.weights.biases:
             bias = self.weights.biases[layer]
-            gradient = view(self._spare[0], bias.shape)
+            gradient = view(self._spare[1], bias.shape)
             program.append(partial(np.add.reduce, delta, 0, None, gradient))
             program += step(bias, gradient, self.rates)
         return program
 
-    def _contract(self, left: Array, right: Array, out: Array, scratch: Array) -> Program:
+    def _sum(self, left: Array, right: Array, out: Array) -> Program:
         """Out, (a, b, r) = the sum over s of left * right, which broadcast to (s, a, b, r): added up in the order of s.
 
         Small sums are one product and one reduction, large ones are added up product by product, which stays in
@@ -198,7 +207,7 @@ class Stack:
         if terms * out.size <= SMALL:
             products = buffer(terms, *shape)
             return [partial(np.multiply, left, right, products), partial(np.add.reduce, products, 0, None, out)]
-        product = view(scratch, out.shape)
+        product = view(self._spare[0], out.shape)
         program: Program = [partial(np.multiply, left[0], right[0], out)]
         for i in range(1, terms):
             program.append(partial(np.multiply, left[i], right[i], product))
@@ -207,8 +216,13 @@ class Stack:
 
 
 def view(memory: Array, shape: Sequence[int]) -> Array:
-    """The beginning of a buffer as an array of this shape."""
-    return memory.reshape(-1)[: math.prod(shape)].reshape(shape)
+    """The beginning of a flat buffer as an array of this shape."""
+    return memory[: math.prod(shape)].reshape(shape)
+
+
+def matmul(left: Array, right: Array, out: Array) -> partial[Any]:
+    """Out (a, b, r) = left (a, s) times right (s, b, r), by BLAS."""
+    return partial(np.matmul, left, right.reshape(len(right), -1), out.reshape(len(out), -1))
 
 
 def step(weights: Array, gradient: Array, rates: Array) -> Program:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from pipeline.identity import Run
-from pipeline.network import Rule, Stack
+from pipeline.network import LANES, MOST_BLAS_TERMS, Rule, Stack, matmul
+from pipeline.program import Array
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import make_stacks, train_stack
 from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
@@ -87,7 +88,27 @@ def digests() -> dict[str, str]:
 
 def print_digests() -> None:
     """What a process of the tests runs: its digests, and the CPU features that NumPy may use beyond its baseline."""
-    print(json.dumps({"digests": digests(), "features": dispatched()}))
+    print(json.dumps({"digests": digests(), "features": dispatched(), "by width": products_that_depend_on_the_width()}))
+
+
+def products_that_depend_on_the_width() -> list[str]:
+    """Products as `fast` leaves to BLAS, (a, s) times (s, b * r), whose bits differ between numbers of runs r."""
+    draw = np.random.default_rng(0)
+    terms = (1, 2, 3, 4, 5, 8, 17, MOST_BLAS_TERMS)
+    found: list[str] = []
+    for a, s, b in itertools.product(terms, terms, (1, 3, 5)):
+        left, right = draw.standard_normal((a, s)), draw.standard_normal((s, b, 1024))
+        narrow = product(left, right[..., :LANES].copy())
+        wide = {r: product(left, right[..., :r].copy())[..., :LANES] for r in (16, 40, 256, 1024)}
+        found += [f"{a} x {s} x {b} at {r}" for r, same in wide.items() if same.tobytes() != narrow.tobytes()]
+    return found
+
+
+def product(left: Array, right: Array) -> Array:
+    """What network.matmul computes."""
+    out = np.empty((len(left), *right.shape[1:]))
+    matmul(left, right, out)()
+    return out.copy()
 
 
 def dispatched() -> list[str]:
@@ -159,6 +180,12 @@ def test_a_portable_sweep_has_the_same_bits(setting: str, answers: dict[str, dic
     found = answers[setting]["digests"]
     assert {name: found[name] for name in GOLDEN} == GOLDEN
     assert found == answers["as it is"]["digests"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_blas_adds_up_alike_for_any_number_of_runs(setting: str, answers: dict[str, dict[str, Any]]) -> None:
+    """By observation, not by a promise of BLAS: hence this test, with each of its kernels that this CPU can run."""
+    assert answers[setting]["by width"] == []
 
 
 def test_the_same_bits_here_as_in_another_process(answers: dict[str, dict[str, Any]]) -> None:
