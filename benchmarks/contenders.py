@@ -39,12 +39,12 @@ class Contender:
         return None if importlib.util.find_spec(self.needs) else self.needs
 
 
-def seedbed(numerics: str) -> Callable[[Task], Training]:
+def seedbed(numerics: str, kernel: str = "numpy") -> Callable[[Task], Training]:
     """Seedbed's own training path, as a sweep calls it: curves, snapshots and the search for divergence included."""
 
     def prepare(task: Task) -> Training:
         weights = Weights(tuple(np.ascontiguousarray(np.moveaxis(matrix, 0, -1)) for matrix in task.matrices))
-        problem = Problem(task.X, task.y, Rule(1.0, numerics=numerics))
+        problem = Problem(task.X, task.y, Rule(1.0, numerics=numerics), kernel=kernel)
         stops = [[task.updates]] * task.runs
 
         def losses(trajectories: list[Trajectory]) -> Array:
@@ -96,11 +96,12 @@ def matmul(task: Task) -> Training:
     return Training(run, last_point)
 
 
-LOOP, FAST, PORTABLE, JAX, C = "loop", "seedbed-fast", "seedbed-portable", "jax-vmap", "c"
+LOOP, FAST, PORTABLE, COMPILED, JAX, C = "loop", "seedbed-fast", "seedbed-portable", "seedbed-compiled", "jax-vmap", "c"
 
 CONTENDERS = {
     PORTABLE: Contender("Seedbed portable", seedbed("portable")),
     FAST: Contender("Seedbed fast", seedbed("fast")),
+    COMPILED: Contender("Seedbed portable, compiled", seedbed("portable", "numba"), "numba"),
     LOOP: Contender("tutorials' loop", loop, most_runs=4),
     "matmul": Contender("NumPy matmul", matmul),
     "sklearn": Contender("scikit-learn", peers.sklearn, "sklearn", most_runs=2, checked=False),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.network import Rule, Stack, Weights
 from pipeline.program import Array, numeric_state
@@ -20,16 +21,15 @@ REPORT_EVERY = 500
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One network after some updates: matrices[l] (in, out), biases[l] (out,), its prediction (n, k)."""
+    """One network after some updates: matrices[l] (in, out), biases[l] (out,), its prediction (n, k).
+
+    `is_finite` is True if all weights are.
+    """
 
     matrices: tuple[Array, ...]
     biases: tuple[Array, ...]
     prediction: Array
-
-    @property
-    def is_finite(self) -> bool:
-        """True if all weights are finite."""
-        return all(bool(np.isfinite(array).all()) for array in self.matrices + self.biases)
+    is_finite: bool
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,19 @@ def train(
         curves, snapshots = descend(
             problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress
         )
-        trajectories: list[Trajectory | None] = [None] * len(order)
-        for lane, i in enumerate(order):
-            columns = {raw: curve[: max(stops[i]) + 1, lane].copy() for raw, curve in curves.items()}
+        trajectories: dict[int, Trajectory] = {}
+        for lane, (i, last) in enumerate(zip(order, last_finite_points(curves), strict=True)):
+            end = min(max(stops[i]), int(last))
+            columns = {raw: curve[: end + 1, lane].copy() for raw, curve in curves.items()}
             network = initial.take(slice(i, i + 1)), learning_rates[i : i + 1]
-            trajectories[i] = finite_part(problem, *network, columns, snapshots[lane])
-    return [trajectory for trajectory in trajectories if trajectory is not None]
+            trajectories[int(i)] = finite_part(problem, *network, columns, snapshots[lane])
+    return [trajectories[i] for i in range(len(order))]
+
+
+def last_finite_points(curves: dict[str, Array]) -> NDArray[np.intp]:
+    """For each column of the curves, the last point up to which all of them are finite, (r,); -1 for none."""
+    finite = np.logical_and.reduce([np.isfinite(curve) for curve in curves.values()])
+    return np.where(finite.all(axis=0), len(finite), finite.argmin(axis=0)) - 1
 
 
 def descend(
@@ -110,9 +117,10 @@ def descend(
             if progress:
                 progress((upto - start) * stack.runs)
             start = upto
+        finite = finite_lanes(stack)
         for lane in range(stack.runs):
             if stop in stops[lane]:
-                snapshots[lane][stop] = snapshot(stack, lane)
+                snapshots[lane][stop] = snapshot(stack, lane, bool(finite[lane]))
         left = int((lasts > stop).sum())
         if 0 < left < stack.runs:
             weights = stack.weights.take(slice(left))
@@ -147,25 +155,30 @@ def measure(stack: Stack, curves: dict[str, Array], epoch: int) -> None:
         stack.measure(raw, curve[epoch, : stack.runs])
 
 
-def snapshot(stack: Stack, lane: int) -> Snapshot:
+def finite_lanes(stack: Stack) -> NDArray[np.bool_]:
+    """For each lane, whether all of its weights are finite."""
+    return np.all([np.isfinite(layer).reshape(-1, stack.lanes).all(axis=0) for layer in stack.layers()], axis=0)
+
+
+def snapshot(stack: Stack, lane: int, is_finite: bool) -> Snapshot:
     """The network in one lane after `forward`."""
     return Snapshot(
         tuple(matrix[..., lane].copy() for matrix in stack.weights.matrices),
         tuple(bias[..., lane].copy() for bias in stack.weights.biases),
         stack.activations[-1][..., lane].copy(),
+        is_finite,
     )
 
 
 def finite_part(
     problem: Problem, network: Weights, rate: Array, curves: dict[str, Array], snapshots: dict[int, Snapshot]
 ) -> Trajectory:
-    """Cuts a trajectory where the loss or a weight stops being finite, and puts a snapshot at its last finite state.
+    """Cuts a trajectory, whose curves are finite, where a weight stops being so; puts a snapshot at its last state.
 
     Weights that are not finite stay so, hence the last finite state behind a finite loss is found by bisection; a
     shorter training has the same bits, so it can be made again.
     """
-    finite = np.logical_and.reduce([np.isfinite(curve) for curve in curves.values()])
-    last = len(finite) - 1 if finite.all() else int(np.argmin(finite)) - 1
+    last = len(curves[problem.raw_sums[0]]) - 1
 
     def state(updates: int) -> Snapshot:
         if updates not in snapshots:
