@@ -1,7 +1,6 @@
 """Where a run was trained: versions, processor, git commit. Kept with every run as environment.json."""
 
 import functools
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -17,6 +16,8 @@ PACKAGES = ("seedbed", "numpy", "hydra-core", "omegaconf", "mlflow", "pandas")
 
 def version(package: str) -> str | None:
     """The installed version of a distribution, or None."""
+    import importlib.metadata  # 20 ms, which a run without a store need not spend
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

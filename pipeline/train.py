@@ -157,7 +157,10 @@ def measure(stack: Stack, curves: dict[str, Array], epoch: int) -> None:
 
 def finite_lanes(stack: Stack) -> NDArray[np.bool_]:
     """For each lane, whether all of its weights are finite."""
-    return np.all([np.isfinite(layer).reshape(-1, stack.lanes).all(axis=0) for layer in stack.layers()], axis=0)
+    finite = np.ones(stack.lanes, dtype=np.bool_)
+    for layer in stack.layers():
+        finite &= np.isfinite(layer).reshape(-1, stack.lanes).all(axis=0)
+    return finite
 
 
 def snapshot(stack: Stack, lane: int, is_finite: bool) -> Snapshot:
