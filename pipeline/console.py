@@ -42,7 +42,7 @@ class Display:
         self.bar = Progress(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:.0f} %"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
             console=err,
             transient=True,

@@ -24,6 +24,8 @@ class Jobs:
 
     def __init__(self, loader: Any, config: DictConfig, dry_run: bool = False) -> None:
         """`loader` is Hydra's config loader, `config` the sweep's config; `dry_run` only says what would run."""
+        if dry_run:
+            check_sweeper(config.hydra.runtime.choices["hydra/sweeper"])
         self.loader, self.config, self.dry_run = loader, config, dry_run
         self.composer: Composer | None = None
         self.parents: dict[tuple[str, str, str], Parent] = {}
@@ -36,7 +38,6 @@ class Jobs:
         """
         setup_globals()
         if self.dry_run:
-            check_sweeper(self.config.hydra.runtime.choices["hydra/sweeper"])
             show_plan(*self.sorted_out(job_overrides))
             return []
         runs = self.runs(job_overrides, first)

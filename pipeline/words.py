@@ -44,7 +44,8 @@ def start_hydra(words: Sequence[str], dry_run: bool = False) -> None:
             check_override(word, "--multirun" in options)
             if dry_run:
                 check_plannable(word)
-        run_hydra([*words, f"{DRY_RUN}=true"] if dry_run else words)
+        given = [f"{name}={value}" if value else name for name, value in options.items()]
+        run_hydra([*given, *overrides, *([f"{DRY_RUN}=true"] if dry_run else [])])  # Hydra wants overrides in one row
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
