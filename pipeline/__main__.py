@@ -39,6 +39,7 @@ def cli() -> None:
 
     Try:
       seedbed train experiment=happiness      one run; its figures are those of the tutorial
+      seedbed plan experiment=architectures   what its sweep would do: runs, time, disk
       seedbed sweep experiment=architectures  480 runs: architectures x seeds x learning rates x epochs
       seedbed ui                              look at them in MLflow
       seedbed published                       every figure the tutorials print, beside ours

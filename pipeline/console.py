@@ -143,12 +143,13 @@ def print_plan(title: str, plan: Preview) -> None:
     to_train = plan.runs - plan.found
     by = f"in {counted(plan.workers, 'worker process', 'es')}" if plan.workers else "in this process"
     stacks = f"{counted(plan.stacks, 'stack')}, {by}" if to_train else ""
+    shared = f"not {plan.epochs:,}: longer runs hold shorter ones" if plan.epochs > plan.updates else ""
     lines = [
         ("runs", f"{plan.runs:,}", f"{counted(plan.cells, 'cell')}, {counted(plan.seeds, 'seed')}"),
         ("duplicates", f"{plan.duplicates:,}", "dropped"),
         ("found finished", f"{plan.found:,}", "in the store: not trained again"),
         ("to train", f"{to_train:,}", stacks),
-        ("updates", f"{plan.updates:,}", "runs that differ in epochs only share theirs"),
+        ("updates", f"{plan.updates:,}", shared),
         ("training", duration(plan.training), "estimated from the pace measured here just now"),
         ("writing", duration(plan.writing), "estimated for MLflow with SQLite"),
         ("disk", f"{short(plan.bytes)}B", "estimated"),

@@ -20,6 +20,7 @@ MEASURED_LANES = 512
 class Preview:
     """What `seedbed plan` says of the runs that go to one MLflow experiment.
 
+    `updates` are what all stacks take, `epochs` what the runs would take one by one.
     `workers` processes train (0: this one does), which takes `training` seconds; one process writes, in `writing`.
     """
 
@@ -30,6 +31,7 @@ class Preview:
     found: int
     stacks: int
     updates: int
+    epochs: int
     workers: int
     training: float
     writing: float
@@ -47,6 +49,7 @@ def preview(plan: Plan, kept: bool) -> Preview:
         found=len(plan.found),
         stacks=len(plan.stacks),
         updates=sum(map(updates_of, plan.stacks)),
+        epochs=sum(run.config.training.epochs for run in todo),
         workers=plan.workers,
         training=makespan([seconds_of(stack) for stack in plan.stacks], max(1, plan.workers)),
         writing=WRITING_SECONDS * len(todo) if kept else 0.0,

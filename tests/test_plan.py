@@ -55,6 +55,7 @@ def test_a_plan_without_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = figures(text)
     assert (found["runs"], found["to train"], found["updates"]) == ("480", "480", "800,000")
     assert "48 cells, 10 seeds" in text
+    assert "not 1,040,000: longer runs hold shorter ones" in text
     assert re.search(r"to train +480  \d stacks, in (this process|\d worker process)", text)
     assert "writing            1 min 2 s  estimated" in text
     assert "training" in found

@@ -13,7 +13,7 @@ def test_counts_of_a_plan() -> None:
     runs = [run(seed=s, hidden=h, epochs=e) for s in range(3) for h in ([2], [3]) for e in (5, 9)]
     seen = preview(make_plan([*runs, runs[0]], None), kept=True)
     assert (seen.runs, seen.cells, seen.seeds, seen.duplicates, seen.found, seen.stacks) == (12, 4, 3, 1, 0, 2)
-    assert seen.updates == 2 * 3 * 9
+    assert (seen.updates, seen.epochs) == (2 * 3 * 9, 2 * 3 * (5 + 9))
     assert seen.workers == 0
     assert seen.bytes > 12 * 10_000
     assert seen.writing == pytest.approx(12 * WRITING_SECONDS)
