@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep ui published predict bench lock clean
+.PHONY: help setup test check sweep plan ui published predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -45,6 +45,9 @@ check: .venv/.ready ## lint, check format and types, and that the lock satisfies
 
 sweep: .venv/.ready ## train the runs of EXPERIMENT=architectures; ARGS are overrides
 	$(seedbed) sweep experiment=$(EXPERIMENT) $(args)
+
+plan: .venv/.ready ## say what `make sweep` would do with the same EXPERIMENT and ARGS: runs, time, disk
+	$(seedbed) plan experiment=$(EXPERIMENT) $(args)
 
 ui: .venv/.ready ## look at the runs in MLflow
 	$(seedbed) ui $(args)

@@ -12,6 +12,8 @@ from pipeline import __version__
 from pipeline.errors import UserError
 
 OVERRIDES = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but notes, failed runs and errors.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done (see `seedbed plan`).")
 
 
 class Verb(click.Command):
@@ -37,6 +39,7 @@ def cli() -> None:
 
     Try:
       seedbed train experiment=happiness      one run; its figures are those of the tutorial
+      seedbed plan experiment=architectures   what its sweep would do: runs, time, disk
       seedbed sweep experiment=architectures  480 runs: architectures x seeds x learning rates x epochs
       seedbed ui                              look at them in MLflow
       seedbed published                       every figure the tutorials print, beside ours
@@ -45,7 +48,9 @@ def cli() -> None:
 
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def train(overrides: tuple[str, ...]) -> None:
+@QUIET
+@DRY_RUN
+def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
     """Train one run from a config.
 
     OVERRIDES are Hydra's: key=value words that change the default config (conf/config.yaml), and Hydra's own options.
@@ -75,14 +80,14 @@ def train(overrides: tuple[str, ...]) -> None:
 
     The same config again is found in MLflow and not trained a second time.
     """
-    from pipeline.words import start_hydra
-
-    start_hydra(overrides)
+    run_words(overrides, quiet, dry_run)
 
 
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def sweep(overrides: tuple[str, ...]) -> None:
+@QUIET
+@DRY_RUN
+def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
     """Train every combination of values as one sweep.
 
     OVERRIDES are those of `seedbed train`; a key may have several values. Quote them for the shell.
@@ -100,9 +105,36 @@ def sweep(overrides: tuple[str, ...]) -> None:
 
     All configs are checked before the first run trains. Runs that are finished in the store are not trained again.
     """
+    run_words(["--multirun", *overrides], quiet, dry_run)
+
+
+@cli.command(context_settings=OVERRIDES)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+@QUIET
+@click.option("--dry-run", is_flag=True, hidden=True, expose_value=False)  # is what a plan is
+def plan(overrides: tuple[str, ...], quiet: bool) -> None:
+    """Say what a sweep would do, and do nothing.
+
+    OVERRIDES are those of `seedbed sweep`; `seedbed sweep --dry-run` does the same. Counts runs, cells, seeds, stacks,
+    duplicates and what is finished in the store already, and estimates the time and disk that the rest will take.
+    Makes no store, no experiment, no folder.
+
+    Combinations that cannot run are counted, and the first ten listed with their reasons; the exit code is 1 then.
+
+    For example:
+      seedbed plan experiment=architectures
+      seedbed plan data=cat_shop 'seed=range(0,10)' training.learning_rate=0.1,1
+    """
+    run_words(["--multirun", *overrides], quiet, dry_run=True)
+
+
+def run_words(words: Sequence[str], quiet: bool, dry_run: bool) -> None:
+    """Runs Hydra on the words of a command."""
+    from pipeline.console import hushed
     from pipeline.words import start_hydra
 
-    start_hydra(["--multirun", *overrides])
+    with hushed(quiet):
+        start_hydra(words, dry_run)
 
 
 @cli.command(name="list")

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.identity import make_run
 from pipeline.paths import find
 from pipeline.sentences import one_sentence
-from pipeline.session import run_one
+from pipeline.session import run_one, show_plan
 
 
 def run_hydra(words: Sequence[str]) -> None:
@@ -41,10 +41,14 @@ def run_hydra(words: Sequence[str]) -> None:
 
 
 def train(cfg: DictConfig) -> float:
-    """Trains the one run of a composed config; returns its final loss (infinite if it has none)."""
+    """Trains the one run of a composed config; returns its final loss (infinite if it has none, or for a dry run)."""
     words = plain_words(HydraConfig.get().overrides.task)
     check_single(words)
-    outcome = run_one(make_run(run_config(cfg), words))
+    run = make_run(run_config(cfg), words)
+    if HydraConfig.get().launcher.get("dry_run"):
+        show_plan([run])
+        return math.inf
+    outcome = run_one(run)
     return outcome.metrics.get("result/final_loss", math.inf)
 
 

@@ -1,20 +1,22 @@
 """What a person sees in the terminal: progress on standard error, results on standard output."""
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.cells import Cell
-from pipeline.sweep import FAILED, Outcome
+from pipeline.preview import Preview
+from pipeline.sweep import FAILED, FOUND, Outcome
 
 LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed
@@ -35,53 +37,95 @@ class Display:
     def __init__(self, runs: int, updates: int) -> None:
         """How many runs, and how many updates of trajectories, there will be."""
         self.runs, self.updates = runs, max(updates, 1)
-        self.done, self.made, self.best = 0, 0, math.inf
+        self.done, self.found, self.made, self.best = 0, 0, 0, math.inf
         self.started = self.printed = time.monotonic()
         self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("{task.fields[runs]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[best]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:.0f} %"),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
             console=err,
             transient=True,
+            expand=True,
         )
-        self.task = self.bar.add_task("", total=self.updates, runs=self.runs_text, best="")
+        self.task = self.bar.add_task("", total=self.updates, told=self.runs_text)
+        self.in_terminal = err.is_terminal and not out.quiet
 
     def __enter__(self) -> Self:
-        if err.is_terminal:
+        if self.in_terminal:
             self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if err.is_terminal:
+        if self.in_terminal:
             self.bar.stop()
 
     def report(self, updates: int, outcomes: Sequence[Outcome]) -> None:
         """Takes note of updates made and runs ended."""
         self.made += updates
         self.done += len(outcomes)
+        self.found += sum(outcome.status == FOUND for outcome in outcomes)
         losses = (outcome.metrics.get("result/final_loss", math.inf) for outcome in outcomes)
         self.best = min(self.best, *losses, math.inf)
-        best = f"best loss {self.best:.3g}" if math.isfinite(self.best) else ""
-        self.bar.update(self.task, completed=self.made, runs=self.runs_text, best=best)
         now = time.monotonic()
-        if not err.is_terminal and now - self.printed > LINE_EVERY:
+        told = self.told(max(now - self.started, 1e-9))
+        self.bar.update(self.task, completed=self.made, told=" ".join(told))
+        if not (self.in_terminal or out.quiet) and now - self.printed > LINE_EVERY:
             self.printed = now
-            rate = self.made / (now - self.started)
             share = f"{self.made / self.updates:.0%}"
-            told = ", ".join(filter(None, [self.runs_text, share, f"{rate:,.0f} updates/s", best]))
-            print(told, file=sys.stderr, flush=True)
+            print(", ".join([share, *told]), file=sys.stderr, flush=True)
+
+    def told(self, seconds: float) -> list[str]:
+        """What is known after so many seconds: runs done, updates a second, time left, the best loss so far."""
+        rate = f"{short(self.made / seconds)} updates/s" if self.made else ""
+        left = self.seconds_left(seconds)
+        ahead = f"{duration(left)} left" if math.isfinite(left) else ""
+        best = f"best {self.best:.3g}" if math.isfinite(self.best) else ""
+        return [text for text in (self.runs_text, rate, ahead, best) if text]
+
+    def seconds_left(self, seconds: float) -> float:
+        """How long it will still take, going by updates and, once runs have ended, by runs: they are written, too."""
+        trained = self.done - self.found
+        by_updates = seconds * (self.updates - self.made) / self.made if self.made else math.inf
+        by_runs = seconds * (self.runs - self.done) / trained if trained else 0.0
+        return max(by_updates, by_runs, 0.0)
 
     @property
     def runs_text(self) -> str:
         """How many of the runs have ended; empty where runs are not what is counted."""
         return f"{self.done}/{self.runs} runs" if self.runs else ""
+
+
+@contextlib.contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """In the block, no results and no progress are printed if `quiet`; notes, failed runs and errors are."""
+    before, out.quiet = out.quiet, quiet
+    try:
+        yield
+    finally:
+        out.quiet = before
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `0.4 s`, `12 s`, `3 min 20 s`, `1 h 5 min`, `2 d 3 h`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, less, lesser in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // less
+            return f"{whole // size} {unit} {rest} {lesser}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def short(number: float) -> str:
+    """A large number in at most five characters and a letter: `950`, `12.3 k`, `1.2 M`."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
 
 
 def say(text: str) -> None:
@@ -92,6 +136,57 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a note on standard error."""
     err.print(Text(f"note: {text}"))
+
+
+def print_plan(title: str, plan: Preview) -> None:
+    """Prints what would be done in one MLflow experiment, a line a figure."""
+    to_train = plan.runs - plan.found
+    by = f"in {counted(plan.workers, 'worker process', 'es')}" if plan.workers else "in this process"
+    stacks = f"{counted(plan.stacks, 'stack')}, {by}" if to_train else ""
+    shared = f"not {plan.epochs:,}: longer runs hold shorter ones" if plan.epochs > plan.updates else ""
+    lines = [
+        ("runs", f"{plan.runs:,}", f"{counted(plan.cells, 'cell')}, {counted(plan.seeds, 'seed')}"),
+        ("duplicates", f"{plan.duplicates:,}", "dropped"),
+        ("found finished", f"{plan.found:,}", "in the store: not trained again"),
+        ("to train", f"{to_train:,}", stacks),
+        ("updates", f"{plan.updates:,}", shared),
+        ("training", duration(plan.training), "estimated from the pace measured here just now"),
+        ("writing", duration(plan.writing), "estimated for MLflow with SQLite"),
+        ("disk", f"{short(plan.bytes)}B", "estimated"),
+    ]
+    no_need = {"duplicates": not plan.duplicates, "found finished": not plan.found}
+    no_need |= dict.fromkeys(("updates", "training"), not to_train)
+    no_need |= dict.fromkeys(("writing", "disk"), not plan.bytes)
+    say(title)
+    for name, figure, about in lines:
+        if not no_need.get(name):
+            say(f"  {name:<14} {figure:>13}  {about}".rstrip())
+    if not to_train:
+        say("  Nothing to train: every run is finished in the store.")
+
+
+def print_end_of_plan(plans: Sequence[Preview]) -> None:
+    """Prints the totals of several MLflow experiments."""
+    if len(plans) > 1:
+        runs, found = sum(plan.runs for plan in plans), sum(plan.found for plan in plans)
+        training, writing = sum(plan.training for plan in plans), sum(plan.writing for plan in plans)
+        disk = f", {short(sum(plan.bytes for plan in plans))}B" if writing else ""
+        times = f"about {duration(training)} of training" + (f" and {duration(writing)} of writing" if writing else "")
+        say(f"All {len(plans)}: {runs - found:,} of {runs:,} runs to train, {times}{disk}.")
+
+
+def print_refused(refused: Sequence[tuple[str, str]], most: int = 10) -> None:
+    """Prints jobs that cannot run, the words of each and why not."""
+    say(f"Cannot run: {len(refused):,}")
+    for words, reason in refused[:most]:
+        say(f"  {words}\n    {reason}")
+    if len(refused) > most:
+        say(f"  ... and {len(refused) - most:,} more")
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """`1 stack`, `2 stacks`."""
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def print_cells(cells: Sequence[Cell], most: int = 10) -> None:

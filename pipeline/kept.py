@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from sqlalchemy import create_engine, inspect
 
 from pipeline import track  # first: it sets MLflow's environment
-from pipeline.config import DataConfig, public_uri
+from pipeline.config import DataConfig, TrackingConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
 
@@ -90,6 +91,38 @@ class Reader:
     def experiments(self) -> dict[str, str]:
         """Ids of the experiments by name, the newest first, without MLflow's empty default."""
         return {one.name: one.experiment_id for one in self.client.search_experiments() if one.experiment_id != "0"}
+
+
+@dataclass(frozen=True)
+class Glance:
+    """An MLflow experiment that a sweep would write to, looked at without making anything; it need not exist yet."""
+
+    tracking: TrackingConfig
+
+    def finished(self, fingerprints: Sequence[str]) -> dict[str, track.Kept]:
+        """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
+        uri = self.tracking.uri or track.DEFAULT_URI
+        track.check_uri(uri)
+        track.check_artifacts(self.tracking.artifacts)
+        with track.translated(uri):
+            if not is_store(uri):
+                return {}
+            client = MlflowClient(tracking_uri=track.absolute(uri))
+            experiment_id = track.existing_experiment(client, self.tracking)
+            return track.finished_runs(client, experiment_id, fingerprints) if experiment_id else {}
+
+
+def is_store(uri: str) -> bool:
+    """False for a database that has no tables of MLflow yet: its client would make them. A server is a store."""
+    if uri.startswith("http"):
+        return True
+    if uri.startswith("sqlite") and not track.database_file(uri).exists():
+        return False
+    engine = create_engine(uri)
+    try:
+        return inspect(engine).has_table("experiments")
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,18 @@ from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import experiment_files, swept
 from pipeline.identity import Run, make_run
 from pipeline.sentences import one_sentence, public
-from pipeline.session import Parent, run_sweep
+from pipeline.session import Parent, run_sweep, show_plan
 from pipeline.sweep import FAILED, Outcome
 
 
 class Jobs:
     """What the stacked launcher does; one instance a sweep."""
 
-    def __init__(self, loader: Any, config: DictConfig) -> None:
-        """`loader` is Hydra's config loader, `config` the sweep's config."""
-        self.loader, self.config = loader, config
+    def __init__(self, loader: Any, config: DictConfig, dry_run: bool = False) -> None:
+        """`loader` is Hydra's config loader, `config` the sweep's config; `dry_run` only says what would run."""
+        if dry_run:
+            check_sweeper(config.hydra.runtime.choices["hydra/sweeper"])
+        self.loader, self.config, self.dry_run = loader, config, dry_run
         self.composer: Composer | None = None
         self.parents: dict[tuple[str, str, str], Parent] = {}
         self.datasets: dict[int, tuple[DataConfig, Dataset]] = {}
@@ -35,6 +37,9 @@ class Jobs:
         Nothing runs unless every job's config is good: raises UserError for the first one that is not.
         """
         setup_globals()
+        if self.dry_run:
+            show_plan(*self.sorted_out(job_overrides))
+            return []
         runs = self.runs(job_overrides, first)
         outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task), self.parents)
         by_fingerprint = {outcome.run.fingerprint: outcome for outcome in outcomes}
@@ -42,25 +47,48 @@ class Jobs:
 
     def runs(self, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[Run]:
         """The jobs as runs. Raises UserError for the first one that has no good config."""
-        self.composer = self.composer or Composer(self.loader, self.config)
-        return [self.run(self.composer, words, first + i) for i, words in enumerate(job_overrides)]
+        runs = []
+        for number, words in enumerate(job_overrides, first):
+            try:
+                runs.append(self.run(words))
+            except UserError as error:
+                raise UserError(f"job {number} of the sweep ({told(words)}): {error}") from error
+        return runs
 
-    def run(self, composer: Composer, words: Sequence[str], number: int) -> Run:
-        """Composes and checks one job."""
-        try:
-            check_expanded(words)
-            with one_sentence():
-                config = composer(words)
-                return make_run(config, words, self.dataset(config.data))
-        except UserError as error:
-            overrides = shown(" ".join(map(public, words)), 100)
-            raise UserError(f"job {number} of the sweep ({overrides}): {error}") from error
+    def sorted_out(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[Run], list[tuple[str, str]]]:
+        """The jobs that can run, as runs, and of the others the words and the reason."""
+        runs, refused = [], []
+        for words in job_overrides:
+            try:
+                runs.append(self.run(words))
+            except UserError as error:
+                refused.append((told(words), str(error)))
+        return runs, refused
+
+    def run(self, words: Sequence[str]) -> Run:
+        """Composes and checks one job. Raises UserError if it has no good config."""
+        self.composer = self.composer or Composer(self.loader, self.config)
+        check_expanded(words)
+        with one_sentence():
+            config = self.composer(words)
+            return make_run(config, words, self.dataset(config.data))
 
     def dataset(self, config: DataConfig) -> Dataset:
         """The data set of a config, made once for the runs that share it."""
         if id(config) not in self.datasets:
             self.datasets[id(config)] = config, make_dataset(config)  # the config stays, and so its id stays its own
         return self.datasets[id(config)][1]
+
+
+def told(words: Sequence[str]) -> str:
+    """A job's overrides for a message."""
+    return shown(" ".join(map(public, words)), 100)
+
+
+def check_sweeper(name: str) -> None:
+    """Raises UserError for a sweeper other than ours when it is to be planned: it may choose runs as others end."""
+    if name != "stacked":
+        raise UserError(f"A plan is of Seedbed's own launcher and sweeper: leave hydra/sweeper={name} out.")
 
 
 def check_expanded(words: Sequence[str]) -> None:

@@ -14,16 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
 from pipeline.config import TrackingConfig, public_uri
-from pipeline.console import Display, print_cells, print_failures, print_predictions, say, warn
+from pipeline.console import (
+    Display,
+    print_cells,
+    print_end_of_plan,
+    print_failures,
+    print_plan,
+    print_predictions,
+    print_refused,
+    say,
+    warn,
+)
 from pipeline.data import unfitting_names
 from pipeline.environment import environment
-from pipeline.errors import FailedRunsError
+from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, is_secret
+from pipeline.preview import preview
 from pipeline.record import predictions, public_config, table
 from pipeline.stack import updates_of
 from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 
 if TYPE_CHECKING:
+    from pipeline.kept import Glance
     from pipeline.track import Store
 
 
@@ -59,7 +71,7 @@ def run_sweep(
     """
     parents = {} if parents is None else parents
     note_names(runs)
-    groups = [list(group) for _, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key)]
+    groups = by_experiment(runs)
     stores = [open_store(group[0].config.tracking) for group in groups]  # all of them, before anything trains
     outcomes: list[Outcome] = []
     for group, store in zip(groups, stores, strict=True):
@@ -69,10 +81,48 @@ def run_sweep(
     return outcomes
 
 
+def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> None:
+    """Prints what a sweep of these runs would do, for each MLflow experiment, and makes nothing.
+
+    `refused` are the words of jobs that cannot run, each with the reason. Raises UserError, behind the tables, if there
+    are any: the sweep would refuse to start.
+    """
+    note_names(runs)
+    groups = by_experiment(runs)
+    plans = [make_plan(group, glance(group[0].config.tracking)) for group in groups]  # all, before any is measured
+    previews = []
+    for group, plan in zip(groups, plans, strict=True):
+        tracking = group[0].config.tracking
+        previews.append(preview(plan, kept=tracking.uri is not None))
+        where = f"in {public_uri(tracking.uri)}" if tracking.uri else "without a store"
+        print_plan(f"Plan of {tracking.experiment}, {where}", previews[-1])
+    print_end_of_plan(previews)
+    if refused:
+        print_refused(refused)
+        raise UserError(
+            f"{len(refused)} of {len(runs) + len(refused)} combinations cannot run, and a sweep that has one trains "
+            "none: change or leave out the values that are named."
+        )
+
+
+def glance(tracking: TrackingConfig) -> "Glance | None":
+    """Who knows what is finished where a config's runs go, without making a store; None for `tracking=none`."""
+    if tracking.uri is None:
+        return None
+    from pipeline.kept import Glance
+
+    return Glance(tracking)
+
+
 def note_names(runs: Sequence[Run]) -> None:
     """Says, once each, which of a data set's names are not used as they do not fit its rows."""
     for note in dict.fromkeys(note for run in runs for note in unfitting_names(run.config.data)):
         warn(note)
+
+
+def by_experiment(runs: Iterable[Run]) -> list[list[Run]]:
+    """The runs that go to the same MLflow experiment together."""
+    return [list(group) for _, group in itertools.groupby(sorted(runs, key=experiment_key), key=experiment_key)]
 
 
 def experiment_key(run: Run) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.environment import environment
 from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
@@ -49,7 +49,14 @@ class Plan:
 Report = Callable[[int, Sequence[Outcome]], None]
 
 
-def make_plan(runs: Iterable[Run], store: "Store | None") -> Plan:
+class Finder(Protocol):
+    """Who knows what is finished: the store, or one who only looks at it."""
+
+    def finished(self, fingerprints: Sequence[str]) -> dict[str, "Kept"]:
+        """The FINISHED runs that have one of the fingerprints, by fingerprint."""
+
+
+def make_plan(runs: Iterable[Run], store: Finder | None) -> Plan:
     """Drops exact duplicates, looks up what is finished, and groups the rest into stacks.
 
     The first run's config says who trains.

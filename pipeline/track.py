@@ -106,23 +106,11 @@ class Store:
         self._datasets: dict[tuple[str, str], DatasetInput] = {}
 
     def _experiment_id(self, tracking: TrackingConfig) -> str:
-        found = self.client.get_experiment_by_name(self.experiment)
+        found = existing_experiment(self.client, tracking)
         if found is None:
             location = artifact_folder(self.uri, tracking)
             return str(self.client.create_experiment(self.experiment, artifact_location=location))
-        if found.lifecycle_stage != "active":
-            raise UserError(
-                f"The MLflow experiment {self.experiment!r} in {self.shown_uri} is deleted: restore it there, or "
-                "choose another name with tracking.experiment."
-            )
-        if tracking.artifacts is not None:
-            wanted = Path(tracking.artifacts).expanduser().absolute().as_uri()
-            if wanted != found.artifact_location:
-                raise UserError(
-                    f"tracking.artifacts is {tracking.artifacts}, but the MLflow experiment {self.experiment!r} keeps "
-                    f"its files in {found.artifact_location}: leave it out, or choose another tracking.experiment."
-                )
-        return str(found.experiment_id)
+        return found
 
     def translated(self) -> contextlib.AbstractContextManager[None]:
         """Turns what MLflow, the database or the file system raise into one sentence."""
@@ -130,24 +118,8 @@ class Store:
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
-        wanted = set(fingerprints)
-        query = f"attributes.status = 'FINISHED' AND tags.fingerprint {in_or_any(fingerprints)}"
-        kept = (self._kept(run) for run in self._search(query))
-        return {one.tags["fingerprint"]: one for one in kept if one.tags["fingerprint"] in wanted}
-
-    def _search(self, query: str) -> Iterator[StoredRun]:
-        token = None
         with self.translated():
-            while True:
-                page = self.client.search_runs([self.experiment_id], query, 1, PAGE, page_token=token)
-                yield from page
-                token = page.token
-                if not token:
-                    return
-
-    @staticmethod
-    def _kept(run: StoredRun) -> Kept:
-        return Kept(run.info.run_id, dict(run.data.metrics), dict(run.data.tags))
+            return finished_runs(self.client, self.experiment_id, fingerprints)
 
     @undisturbed()
     def write(self, record: Record, dataset: Dataset, ended: float, seconds: float, tags: Mapping[str, str]) -> str:
@@ -241,6 +213,51 @@ class Store:
             entity = DatasetEntity(**described)
             self._datasets[key] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
         return self._datasets[key]
+
+
+def existing_experiment(client: MlflowClient, tracking: TrackingConfig) -> str | None:
+    """The id of the experiment that a config asks for, None if there is none yet. Raises UserError for an unfit one."""
+    name = tracking.experiment
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return None
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"The MLflow experiment {name!r} in {public_uri(tracking.uri)} is deleted: restore it there, or "
+            "choose another name with tracking.experiment."
+        )
+    if tracking.artifacts is not None:
+        wanted = Path(tracking.artifacts).expanduser().absolute().as_uri()
+        if wanted != found.artifact_location:
+            raise UserError(
+                f"tracking.artifacts is {tracking.artifacts}, but the MLflow experiment {name!r} keeps "
+                f"its files in {found.artifact_location}: leave it out, or choose another tracking.experiment."
+            )
+    return str(found.experiment_id)
+
+
+def finished_runs(client: MlflowClient, experiment_id: str, fingerprints: Sequence[str]) -> dict[str, Kept]:
+    """The FINISHED runs of an experiment that have one of the fingerprints, by fingerprint."""
+    wanted = set(fingerprints)
+    query = f"attributes.status = 'FINISHED' AND tags.fingerprint {in_or_any(fingerprints)}"
+    kept = map(as_kept, search(client, experiment_id, query))
+    return {one.tags["fingerprint"]: one for one in kept if one.tags["fingerprint"] in wanted}
+
+
+def search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[StoredRun]:
+    """The runs of an experiment that a query finds, page after page."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, 1, PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def as_kept(run: StoredRun) -> Kept:
+    """What is asked of a run found in the store."""
+    return Kept(run.info.run_id, dict(run.data.metrics), dict(run.data.tags))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from pipeline.errors import UserError
 from pipeline.identity import is_secret
 from pipeline.sentences import GROUPS, SECTIONS, one_sentence, public, unknown_key
 
+DRY_RUN = "hydra.launcher.dry_run"
+OWN_FLAGS = ("--quiet", "--dry-run")  # click takes them, wherever they stand
 FLAGS = ("--multirun", "--run", "--resolve", "--hydra-help")
 CHOICES = {
     "--cfg": ("job", "hydra", "all"),
@@ -30,14 +32,20 @@ TEXTS = ("data.name", "tracking.uri", "tracking.experiment", "tracking.artifacts
 MOST_JOBS = 1_000_000
 
 
-def start_hydra(words: Sequence[str]) -> None:
-    """Runs `train` or, with --multirun among the words, a sweep. Raises UserError for anything wrong with the words."""
+def start_hydra(words: Sequence[str], dry_run: bool = False) -> None:
+    """Runs `train` or, with --multirun among the words, a sweep; `dry_run` only says what they would do.
+
+    Raises UserError for anything wrong with the words.
+    """
     options, overrides = split(words)
     check_options(options)
     with one_sentence():
         for word in overrides:
             check_override(word, "--multirun" in options)
-        run_hydra(words)
+            if dry_run:
+                check_plannable(word)
+        given = [f"{name}={value}" if value else name for name, value in options.items()]
+        run_hydra([*given, *overrides, *([f"{DRY_RUN}=true"] if dry_run else [])])  # Hydra wants overrides in one row
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -59,7 +67,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             options[name] = ""
         else:
             key = name.lstrip("-")
-            hint = f"write {key}=VALUE" if key in TAKES else f"options are {', '.join((*FLAGS, *VALUED))}"
+            hint = f"write {key}=VALUE" if key in TAKES else f"options are {', '.join((*FLAGS, *VALUED, *OWN_FLAGS))}"
             raise UserError(f"{shown(word)} is not an option here: {hint}.")
     return options, overrides
 
@@ -102,8 +110,17 @@ def check_override(word: str, many: bool) -> None:
         check_group(override, key, value)
     elif override.is_add() and key in TAKES and not isinstance(value, dict | list):
         raise UserError(f"{key} is in the config already: write {public(word.lstrip('+'))} without the +.")
+    elif key == DRY_RUN and not isinstance(value, bool):
+        raise UserError(wrong_value(key, value, "true or false"))
     elif key in ("hydra.launcher", "hydra.sweeper") and not isinstance(value, dict):
         raise UserError(f"{public(word)} would replace a whole group: choose one with {key.replace('.', '/')}=stacked.")
+
+
+def check_plannable(word: str) -> None:
+    """Raises UserError for another launcher than ours, which trains no stacks."""
+    key, _, value = word.partition("=")
+    if key == "hydra/launcher" and value != "stacked":
+        raise UserError(f"A plan is of Seedbed's own launcher and sweeper: leave {public(word)} out.")
 
 
 def parsed(word: str) -> Override:

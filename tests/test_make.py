@@ -34,7 +34,7 @@ def make(*words: str, folder: Path = ROOT, uri: str | None = None) -> str:
 def test_make_alone_prints_help_on_every_target() -> None:
     printed = make()
     assert printed == make("help")
-    assert {"setup", "test", "check", "sweep", "ui", "published", "predict", "lock", "clean"} <= set(TARGETS)
+    assert {"setup", "test", "check", "sweep", "plan", "ui", "published", "predict", "lock", "clean"} <= set(TARGETS)
     for target in TARGETS:
         assert re.search(rf"^  {target} +\w", printed, re.MULTILINE), target
 
@@ -52,6 +52,8 @@ def test_every_target_is_phony() -> None:
         (["sweep"], "sweep experiment=architectures"),
         (["sweep", "EXPERIMENT=exam", "ARGS='seed=range(0,50)'"], "sweep experiment=exam 'seed=range(0,50)'"),
         (["sweep", "ARGS='seed=${training.epochs}'"], "sweep experiment=architectures 'seed=${training.epochs}'"),
+        (["plan"], "plan experiment=architectures"),
+        (["plan", "EXPERIMENT=exam", "ARGS='seed=range(0,50)'"], "plan experiment=exam 'seed=range(0,50)'"),
         (["predict", "ARGS=--input 'my rows.csv'"], "predict --input 'my rows.csv'"),
         (["published"], "published"),
         (["ui", "ARGS=--port 5001"], "ui --port 5001"),

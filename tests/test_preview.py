@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import preview as room
-from pipeline.preview import makespan, preview, seconds_of
+from pipeline.preview import WRITING_SECONDS, makespan, preview, seconds_of
 from pipeline.sweep import make_plan
 from tests.factory import run
 
@@ -11,15 +11,17 @@ from tests.factory import run
 def test_counts_of_a_plan() -> None:
     """3 seeds x 2 architectures x 2 numbers of epochs, one of them twice; runs that differ in epochs train once."""
     runs = [run(seed=s, hidden=h, epochs=e) for s in range(3) for h in ([2], [3]) for e in (5, 9)]
-    seen = preview(make_plan([*runs, runs[0]], None), 1, kept=True, refused=[("a", "b")])
+    seen = preview(make_plan([*runs, runs[0]], None), kept=True)
     assert (seen.runs, seen.cells, seen.seeds, seen.duplicates, seen.found, seen.stacks) == (12, 4, 3, 1, 0, 2)
-    assert seen.updates == 2 * 3 * 9
-    assert seen.refused == [("a", "b")]
+    assert (seen.updates, seen.epochs) == (2 * 3 * 9, 2 * 3 * (5 + 9))
+    assert seen.workers == 0
     assert seen.bytes > 12 * 10_000
+    assert seen.writing == pytest.approx(12 * WRITING_SECONDS)
 
 
 def test_nothing_is_kept_without_a_store() -> None:
-    assert preview(make_plan([run()], None), 1, kept=False, refused=[]).bytes == 0
+    seen = preview(make_plan([run()], None), kept=False)
+    assert (seen.bytes, seen.writing) == (0, 0)
 
 
 def test_the_longest_jobs_are_shared_out_first() -> None:

@@ -113,6 +113,7 @@ def test_cfg_job_resolve_prints_the_values(tmp_path: Path, capsys: pytest.Captur
     [
         ("train --cfg=job --package network", "# @package network\nhidden:\n- 4\n"),
         ("train -c job -p training.epochs", "1000"),
+        ("train seed=7 --cfg job data=exam -p seed", "7"),
         ("train --cfg hydra", "hydra/launcher: stacked"),
     ],
 )

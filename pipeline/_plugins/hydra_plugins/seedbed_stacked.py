@@ -13,13 +13,17 @@ from hydra.plugins.launcher import Launcher
 
 
 class StackedLauncher(Launcher):
-    """Trains all jobs of a multirun as stacks (pipeline/launcher.py)."""
+    """Trains all jobs of a multirun as stacks (pipeline/launcher.py), or with `dry_run` only says what it would do."""
+
+    def __init__(self, dry_run: bool = False) -> None:
+        """Takes what stands under hydra.launcher."""
+        self.dry_run = dry_run
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Keeps what Hydra hands over."""
         from pipeline.launcher import Jobs
 
-        self.jobs = Jobs(hydra_context.config_loader, config)
+        self.jobs = Jobs(hydra_context.config_loader, config, self.dry_run)
 
     def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
         """Trains the jobs and returns a JobReturn for each."""
@@ -40,7 +44,8 @@ class StackedSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         check_sweep(overrides, self.max_batch_size)
-        batches = self.split_arguments(overrides, self.max_batch_size)
+        dry_run = getattr(self.launcher, "dry_run", False)  # a plan is of all batches as one
+        batches = self.split_arguments(overrides, None if dry_run else self.max_batch_size)
         if len(batches) > 1 or not hasattr(self.launcher, "jobs"):  # else our launcher checks them all by itself
             Jobs(self.hydra_context.config_loader, self.config).runs([job for batch in batches for job in batch])
         returns: list[Any] = []
@@ -52,7 +57,12 @@ class StackedSweeper(BasicSweeper):
 
 _HERE = "hydra_plugins.seedbed_stacked"
 _STORE = ConfigStore.instance()
-_STORE.store(group="hydra/launcher", name="stacked", provider="seedbed", node={"_target_": f"{_HERE}.StackedLauncher"})
+_STORE.store(
+    group="hydra/launcher",
+    name="stacked",
+    provider="seedbed",
+    node={"_target_": f"{_HERE}.StackedLauncher", "dry_run": False},
+)
 _STORE.store(
     group="hydra/sweeper",
     name="stacked",
