@@ -4,7 +4,7 @@
 A longer training begins with the very bits of a shorter one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,12 +76,14 @@ def train(
         curves, snapshots = descend(
             problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress
         )
+        by_lane = {raw: np.ascontiguousarray(curve.T) for raw, curve in curves.items()}
         trajectories: dict[int, Trajectory] = {}
         for lane, (i, last) in enumerate(zip(order, last_finite_points(curves), strict=True)):
             end = min(max(stops[i]), int(last))
-            columns = {raw: curve[: end + 1, lane].copy() for raw, curve in curves.items()}
-            network = initial.take(slice(i, i + 1)), learning_rates[i : i + 1]
-            trajectories[int(i)] = finite_part(problem, *network, columns, snapshots[lane])
+            kept = Trajectory({raw: rows[lane, : end + 1] for raw, rows in by_lane.items()}, snapshots[lane], end)
+            if end < max(stops[i]) or not snapshots[lane][end].is_finite:
+                kept = finite_part(problem, initial.take(slice(i, i + 1)), learning_rates[i : i + 1], kept)
+            trajectories[int(i)] = kept
     return [trajectories[i] for i in range(len(order))]
 
 
@@ -117,10 +119,9 @@ def descend(
             if progress:
                 progress((upto - start) * stack.runs)
             start = upto
-        finite = finite_lanes(stack)
-        for lane in range(stack.runs):
+        for lane, network in enumerate(networks(stack)):
             if stop in stops[lane]:
-                snapshots[lane][stop] = snapshot(stack, lane, bool(finite[lane]))
+                snapshots[lane][stop] = network
         left = int((lasts > stop).sum())
         if 0 < left < stack.runs:
             weights = stack.weights.take(slice(left))
@@ -163,25 +164,26 @@ def finite_lanes(stack: Stack) -> NDArray[np.bool_]:
     return finite
 
 
-def snapshot(stack: Stack, lane: int, is_finite: bool) -> Snapshot:
-    """The network in one lane after `forward`."""
-    return Snapshot(
-        tuple(matrix[..., lane].copy() for matrix in stack.weights.matrices),
-        tuple(bias[..., lane].copy() for bias in stack.weights.biases),
-        stack.activations[-1][..., lane].copy(),
-        is_finite,
-    )
+def networks(stack: Stack) -> Iterator[Snapshot]:
+    """The network in each lane after `forward`."""
+
+    def by_lane(arrays: Iterable[Array]) -> list[Array]:
+        return [np.moveaxis(array, -1, 0)[: stack.runs].copy() for array in arrays]
+
+    matrices, biases = by_lane(stack.weights.matrices), by_lane(stack.weights.biases)
+    (predictions,) = by_lane(stack.activations[-1:])
+    for lane, finite in enumerate(finite_lanes(stack)[: stack.runs]):
+        layers = tuple(matrix[lane] for matrix in matrices), tuple(bias[lane] for bias in biases)
+        yield Snapshot(*layers, predictions[lane], bool(finite))
 
 
-def finite_part(
-    problem: Problem, network: Weights, rate: Array, curves: dict[str, Array], snapshots: dict[int, Snapshot]
-) -> Trajectory:
+def finite_part(problem: Problem, network: Weights, rate: Array, trajectory: Trajectory) -> Trajectory:
     """Cuts a trajectory, whose curves are finite, where a weight stops being so; puts a snapshot at its last state.
 
     Weights that are not finite stay so, hence the last finite state behind a finite loss is found by bisection; a
     shorter training has the same bits, so it can be made again.
     """
-    last = len(curves[problem.raw_sums[0]]) - 1
+    snapshots, last = trajectory.snapshots, trajectory.last_finite
 
     def state(updates: int) -> Snapshot:
         if updates not in snapshots:
@@ -197,4 +199,4 @@ def finite_part(
     kept = {updates: state for updates, state in snapshots.items() if updates <= max(last, 0)}
     if last < 0:
         kept[0] = state(0)
-    return Trajectory({raw: curve[: last + 1] for raw, curve in curves.items()}, kept, last)
+    return Trajectory({raw: curve[: last + 1] for raw, curve in trajectory.curves.items()}, kept, last)
