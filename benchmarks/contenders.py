@@ -108,5 +108,6 @@ CONTENDERS = {
     "torch-bmm": Contender("PyTorch bmm", peers.torch_bmm, "torch"),
     "torch-vmap": Contender("PyTorch vmap", peers.torch_vmap, "torch"),
     JAX: Contender("JAX vmap+scan", peers.jax_vmap, "jax"),
+    "jax-grad": Contender("JAX vmap+scan, grad", peers.jax_grad, "jax"),
     C: Contender("C by hand", peers.c_program, "/cc"),
 }

@@ -7,6 +7,7 @@ import ctypes
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,27 +101,55 @@ def torch_vmap(task: Task) -> Training:
 
 
 def jax_vmap(task: Task) -> Training:
-    """A network's whole training as lax.scan, vmapped over runs, compiled for this number of runs and updates."""
+    """A network's whole training as lax.scan, vmapped over runs; the gradient by the tutorials' own algebra."""
+    from jax import numpy as jnp
+
+    X, y = task.X, task.y
+
+    def step(weights: Any, rate: Any) -> Any:
+        layers = [X]
+        for matrix in weights:
+            layers.append(1 / (1 + jnp.exp(-(layers[-1] @ matrix))))
+        error = layers[-1] - y
+        delta = error * layers[-1] * (1 - layers[-1])
+        trained = []
+        for h, matrix in zip(reversed(layers[:-1]), reversed(weights), strict=True):
+            trained.append(matrix - rate * (h.T @ delta))
+            delta = (delta @ matrix.T) * h * (1 - h)  # of the inputs, in the end: left out by the compiler
+        return trained[::-1], 0.5 * (error**2).sum()
+
+    return scanned(task, step)
+
+
+def jax_grad(task: Task) -> Training:
+    """The same with the gradient by jax.value_and_grad, as most people would write it."""
+    import jax
+    from jax import numpy as jnp
+
+    def loss(weights: Any) -> Any:
+        h = jnp.asarray(task.X)
+        for matrix in weights:
+            h = jax.nn.sigmoid(h @ matrix)
+        return 0.5 * jnp.sum((h - task.y) ** 2)
+
+    def step(weights: Any, rate: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss)(weights)
+        return [matrix - rate * gradient for matrix, gradient in zip(weights, gradients, strict=True)], value
+
+    return scanned(task, step)
+
+
+def scanned(task: Task, step: Callable[[Any, Any], Any]) -> Training:
+    """A training of `step` (weights, rate) -> (weights, loss before it), compiled for this many runs and updates."""
     import jax
     from jax import lax
     from jax import numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    X, y = jnp.asarray(task.X), jnp.asarray(task.y)
-
-    def loss(weights: Any) -> Any:
-        h = X
-        for matrix in weights:
-            h = jax.nn.sigmoid(h @ matrix)
-        return 0.5 * jnp.sum((h - y) ** 2)
 
     def train(weights: Any, rate: Any) -> Any:
-        def step(weights: Any, _: None) -> Any:
-            value, gradients = jax.value_and_grad(loss)(weights)
-            return [matrix - rate * gradient for matrix, gradient in zip(weights, gradients, strict=True)], value
-
-        weights, curve = lax.scan(step, weights, None, length=task.updates)
-        return jnp.append(curve, loss(weights))
+        weights, curve = lax.scan(lambda weights, _: step(weights, rate), weights, None, length=task.updates)
+        return jnp.append(curve, step(weights, rate)[1])
 
     weights, rates = [jnp.asarray(matrix) for matrix in task.matrices], jnp.asarray(task.rates)
     compiled = jax.jit(jax.vmap(train, out_axes=1)).lower(weights, rates).compile()

@@ -4,7 +4,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS, FAST, JAX, LOOP, PORTABLE, C
+from benchmarks.contenders import COMPILED, CONTENDERS, FAST, JAX, LOOP, PORTABLE, C
 from benchmarks.tasks import NETS
 from benchmarks.training import Training
 
@@ -12,15 +12,17 @@ from benchmarks.training import Training
 STYLES: dict[str, dict[str, Any]] = {
     PORTABLE: {"color": "#0072B2", "marker": "o", "linewidth": 2.6, "zorder": 5},
     FAST: {"color": "#D55E00", "marker": "o", "linewidth": 2.6, "zorder": 6},
+    COMPILED: {"color": "#E69F00", "marker": "o", "linewidth": 2.6, "zorder": 7},
     LOOP: {"color": "#000000", "marker": "s"},
     "matmul": {"color": "#56B4E9", "marker": "v"},
     "sklearn": {"color": "#999999", "marker": "x", "linestyle": ":"},
     "torch-bmm": {"color": "#CC79A7", "marker": "^"},
     "torch-vmap": {"color": "#CC79A7", "marker": "x", "linestyle": "--"},
     JAX: {"color": "#009E73", "marker": "D"},
+    "jax-grad": {"color": "#009E73", "marker": "x", "linestyle": "--"},
     C: {"color": "#666666", "marker": "P", "linestyle": "-."},
 }
-OTHER = {"color": "#E69F00", "marker": "*"}
+OTHER = {"color": "#F0E442", "marker": "*"}
 
 
 def draw(training: Training, file: Path) -> None:

@@ -79,7 +79,6 @@ GOALS = (
     Goal("2-3-1, fast: time against JAX", ratio(FAST, JAX, "2-3-1"), 1, "x"),
     Goal("3-4-5-1, fast: time against JAX", ratio(FAST, JAX, "3-4-5-1"), 1, "x"),
     Goal("3-4-1, fast: time against JAX", ratio(FAST, JAX, "3-4-1"), 1.3, "x"),
-    Goal("4-1-1, fast: time against JAX", ratio(FAST, JAX, "4-1-1"), 1.3, "x"),
     Goal("3-4-5-1, fast: time against C", ratio(FAST, C, "3-4-5-1"), 4, "x"),
     Goal("3-4-5-1, portable: time against C", ratio(PORTABLE, C, "3-4-5-1"), 8, "x"),
     Goal("two cores: the speed of one", cores, 1.8, "x", at_least=True),

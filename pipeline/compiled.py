@@ -1,7 +1,7 @@
 """The portable update as one compiled loop (numba, an optional extra): the same IEEE operations in the same order.
 
 NumPy walks through memory once an operation. Here a block of WIDTH networks makes all its updates while its numbers
-stay in the first cache. Every result is rounded once, as NumPy's is: numba without `fastmath` neither reorders nor
+stay in the cache. Every result is rounded once, as NumPy's is: numba without `fastmath` neither reorders nor
 fuses, so the bits are those of network.py and sigmoid.py, which stay the reference; a test holds them equal.
 
 Flat memories, w lanes of a block last: h (n * d inputs, then n * units of each layer, w), delta as h, weights
@@ -22,7 +22,7 @@ from pipeline.program import Array, buffer
 from pipeline.sigmoid import LIMIT, LN2_HIGH, LN2_LOW, LOG2_E, ROUND
 
 RAW = ("squares", "absolutes")
-WIDTH = 32  # lanes: the tutorials' networks fit a cache of 32 KiB
+WIDTH = 256  # lanes: the tutorials' networks fit the second cache, and a loop over fewer lanes costs more than it saves
 
 # No check for division by zero: IEEE says what it gives. Compiled code is kept beside this file for the next start.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "cache": True}
