@@ -12,6 +12,7 @@ from pipeline import __version__
 from pipeline.errors import UserError
 
 OVERRIDES = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+INTERRUPTED = 130
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but notes, failed runs and errors.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done (see `seedbed plan`).")
 
@@ -205,6 +206,8 @@ def main(words: Sequence[str] | None = None) -> None:
     for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed
         signal.signal(kind, signal.default_int_handler)
     code = exit_code(list(sys.argv[1:] if words is None else words))
+    if code == INTERRUPTED:  # Python 3.11 remembers a Ctrl-C that came out of an exec, and would end by its signal
+        eval("0")  # noqa: S307  # forgets it
     gc.freeze()  # else the interpreter searches all of MLflow for garbage before it ends, for up to two seconds
     sys.exit(code)
 
@@ -222,7 +225,7 @@ def exit_code(words: list[str]) -> int:
         return complain(f"{error.format_message().rstrip('.')}: see `seedbed --help`.")
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        return 130
+        return INTERRUPTED
     return code if isinstance(code, int) else 0
 
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import PCG64, Generator, RandomState  # here: Ctrl-C while NumPy loads them is lost
 from numpy.typing import NDArray
 
 from pipeline.config import InitConfig
@@ -40,8 +41,8 @@ class Draw:
 
     def __init__(self, init: InitConfig, seed: int) -> None:
         self.init = init
-        self.legacy = np.random.RandomState(seed) if init.generator == "legacy" else None
-        self.modern = np.random.Generator(np.random.PCG64(seed))
+        self.legacy = RandomState(seed) if init.generator == "legacy" else None
+        self.modern = Generator(PCG64(seed))
 
     def __call__(self, shape: tuple[int, int]) -> Array:
         """The next matrix of this shape."""

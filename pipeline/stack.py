@@ -18,6 +18,7 @@ from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 Array = NDArray[np.float64]
 
 NARROW = 64  # lanes: a stack of fewer takes hardly less time
+WIDE = 256  # lanes: cut in two, a stack of twice as many takes hardly more time
 CURVE_BYTES = 128 * 2**20  # of a chunk
 ALL_CURVE_BYTES = 4 * CURVE_BYTES  # of the chunks that train at a time
 
@@ -43,15 +44,18 @@ class Result:
 def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
     """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks of bounded memory.
 
-    Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping. Each
-    group is cut into as many chunks as its share of the work is of all workers, or a multiple.
+    Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping. A
+    wide group is cut for all workers, another one for as many as its share of the work is worth.
     """
     groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(stack_key(run), []).append(run)
     trajectories = [trajectories_of(group) for group in groups.values()]
     work = [work_of(group) for group in trajectories]
-    shares = [math.ceil(workers * part / sum(work)) for part in work]
+    shares = [
+        workers if len(group) >= WIDE * workers else math.ceil(workers * part / sum(work))
+        for group, part in zip(trajectories, work, strict=True)
+    ]
     room = min(CURVE_BYTES, ALL_CURVE_BYTES // workers)
     return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share, room)]
 

@@ -256,6 +256,12 @@ def test_a_group_is_cut_into_its_share_of_the_workers() -> None:
     assert [len(stack) for stack in make_stacks(runs, workers=4)] == [75] * 4 + [100]
 
 
+def test_wide_groups_are_cut_for_all_workers() -> None:
+    """So that no worker is idle at the end: 512 and 700 trajectories on two."""
+    runs = [run(seed=seed, hidden=[2 if seed < 512 else 8], epochs=1) for seed in range(1212)]
+    assert [len(stack) for stack in make_stacks(runs, workers=2)] == [256, 256, 350, 350]
+
+
 def test_narrow_groups_are_not_cut() -> None:
     assert [len(stack) for stack in make_stacks([run(seed=seed) for seed in range(60)], workers=8)] == [60]
 
