@@ -40,7 +40,7 @@ BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # the NumPy calls of a stack's update for each layer (measured with portable numerics on a Xeon of 2023).
 SECONDS_A_WEIGHT_AND_ROW = 6e-9
 SECONDS_A_LAYER = 40e-6
-WORTH_WORKERS = 3.0  # seconds of training from which `auto` starts workers
+WORTH_WORKERS = 1.5  # seconds of training from which `auto` starts workers, which takes 0.3 s
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("PROGRESS", default=None)
 
