@@ -259,7 +259,7 @@ def train_stacks(
 
     No more than `executor.room` of them are under way or wait to be taken, as their curves take much memory.
     """
-    waiting = deque(sorted(stacks, key=seconds_of, reverse=True))
+    waiting = deque(sorted(stacks, key=rough_seconds, reverse=True))
     pending: dict[Future[list[Result]], list[Run]] = {}
     while waiting or pending:
         while waiting and len(pending) < executor.room:
@@ -290,7 +290,7 @@ def share_out(runs: Sequence[Run], config: ExecutorConfig) -> tuple[list[list[Ru
         return stacks, 0
     cut = make_stacks(runs, workers)
     workers = min(workers, len(cut))
-    if config.kind == "auto" and (workers == 1 or sum(map(seconds_of, stacks)) < WORTH_WORKERS):
+    if config.kind == "auto" and (workers == 1 or sum(map(rough_seconds, stacks)) < WORTH_WORKERS):
         return stacks, 0
     return cut, workers
 
@@ -300,7 +300,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def seconds_of(stack: Sequence[Run]) -> float:
+def rough_seconds(stack: Sequence[Run]) -> float:
     """About how long training a stack takes. `seedbed plan` measures it; this is free."""
     first = stack[0]
     per_network = first.parameters * len(first.dataset.X) * SECONDS_A_WEIGHT_AND_ROW

@@ -27,7 +27,7 @@ from pipeline.executor import (
     StackExecutor,
     WorkerDiedError,
     make_executor,
-    seconds_of,
+    rough_seconds,
     share_out,
     train_stacks,
 )
@@ -284,8 +284,8 @@ def test_a_single_run_is_trained_in_this_process() -> None:
 
 def test_the_longest_stack_is_the_one_that_takes_most_work() -> None:
     few_long, many_short = [run(epochs=1000)], [run(seed=seed, epochs=100) for seed in range(100)]
-    assert seconds_of(few_long) > seconds_of(many_short), "a step of a stack costs something whatever its width"
-    assert seconds_of([run(hidden=[8, 8])]) > seconds_of([run(hidden=[2])])
+    assert rough_seconds(few_long) > rough_seconds(many_short), "a step of a stack costs something whatever its width"
+    assert rough_seconds([run(hidden=[8, 8])]) > rough_seconds([run(hidden=[2])])
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1025])
