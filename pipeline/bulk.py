@@ -1,0 +1,329 @@
+"""The sink for databases: many runs a transaction, through the tables of MLflow and without importing it.
+
+The tables are those of one revision of MLflow's schema; of another, `is_known` is False and client.py writes instead.
+tests/test_sinks.py holds both sinks to the same rows.
+"""
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from pipeline import files
+from pipeline.interrupts import let_through
+from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
+
+T = TypeVar("T")
+
+REVISION = "dc11669786a5"  # of MLflow 3.17
+BLOCK = 100  # runs whose rows are made at a time
+MANY = 500  # values in one condition
+LARGEST = 1.7976931348623157e308  # what MLflow writes for infinity
+
+
+def table(name: str, *columns: str) -> sa.TableClause:
+    """A table of MLflow's with the columns that are used here."""
+    return sa.table(name, *map(sa.column, columns))
+
+
+EXPERIMENTS = table("experiments", "experiment_id", "name", "artifact_location", "lifecycle_stage")
+RUNS = table(
+    *("runs", "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status"),
+    *("start_time", "end_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id"),
+)
+PARAMS = table("params", "run_uuid", "key", "value")
+TAGS = table("tags", "run_uuid", "key", "value")
+METRICS = table("metrics", "run_uuid", "key", "value", "timestamp", "step", "is_nan")
+LATEST = table("latest_metrics", "run_uuid", "key", "value", "timestamp", "step", "is_nan")
+DATASETS = table(
+    *("datasets", "dataset_uuid", "experiment_id", "name", "digest"),
+    *("dataset_source_type", "dataset_source", "dataset_schema", "dataset_profile"),
+)
+INPUTS = table("inputs", "input_uuid", "source_type", "source_id", "destination_type", "destination_id")
+INPUT_TAGS = table("input_tags", "input_uuid", "name", "value")
+CONTEXT = "mlflow.data.context"
+Rows = dict[sa.TableClause, list[dict[str, Any]]]
+
+
+def is_known(engine: sa.Engine) -> bool:
+    """True if the database has the tables that are written here, to the column."""
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all()
+    return list(found) == [REVISION]
+
+
+class BulkSink:
+    """Writes to a database whose tables are as tested."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    def experiment(self, name: str) -> Experiment | None:
+        """The experiment of this name, deleted or not."""
+        query = sa.select(*EXPERIMENTS.c).where(EXPERIMENTS.c.name == name)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+        return Experiment(str(row[0]), row[1], row[2], row[3] == "active") if row else None
+
+    def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
+        """Writes all of the runs in one transaction, behind their files; yields their places and run ids."""
+        heads: dict[str, Entry] = {}
+        try:
+            for entry in entries:
+                let_through()
+                run_id = uuid.uuid4().hex
+                heads[run_id] = replace(entry, files={})
+                if entry.files:
+                    files.put(artifact_uri(experiment, run_id), entry.files)
+            with self.engine.begin() as connection:
+                for block in blocks(list(heads.items()), BLOCK):
+                    let_through()
+                    insert(connection, new_rows(connection, experiment, dict(block)))
+        except BaseException:
+            for run_id in heads:
+                files.remove(artifact_uri(experiment, run_id))
+            raise
+        yield from enumerate(heads)
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Writes all of the changes in one transaction, behind their files."""
+        for change in changes:
+            if change.files:
+                files.add(self.artifact_uri(change.run_id), change.files)
+        with self.engine.begin() as connection:
+            for block in blocks(changes, BLOCK):
+                let_through()
+                for change in block:
+                    end_and_tag(connection, change)
+                add_points(connection, {change.run_id: change.points for change in block if change.points})
+
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
+        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+        with self.engine.connect() as connection:
+            run_ids = finished_ids(connection, experiment, tag, set(values))
+            metrics: dict[str, dict[str, float]] = {run_id: {} for run_id in run_ids.values()}
+            results = LATEST.c.key.like("result/%")
+            for run_id, key, value in among(connection, LATEST, ("key", "value"), results, metrics):
+                metrics[run_id][key] = value
+            ended_early = TAGS.c.key == "diverged_at"
+            diverged = {run_id for run_id, _ in among(connection, TAGS, ("key",), ended_early, metrics)}
+        return {value: Kept(run_id, metrics[run_id], run_id in diverged) for value, run_id in run_ids.items()}
+
+    def running(self, tag: str) -> dict[str, str]:
+        """The values of a tag by run id, of all RUNNING runs of the store that have it."""
+        query = (
+            sa.select(TAGS.c.run_uuid, TAGS.c.value)
+            .join_from(RUNS, TAGS, RUNS.c.run_uuid == TAGS.c.run_uuid)
+            .where(RUNS.c.status == "RUNNING", RUNS.c.lifecycle_stage == "active", TAGS.c.key == tag)
+        )
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def read(self, run_id: str, name: str) -> bytes:
+        """The content of a run's file."""
+        return files.get(self.artifact_uri(run_id), name)
+
+    def artifact_uri(self, run_id: str) -> str:
+        """The address of the folder of a run's files. Raises LookupError if there is no such run."""
+        query = sa.select(RUNS.c.artifact_uri).where(RUNS.c.run_uuid == run_id)
+        with self.engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        if found is None:
+            raise LookupError(f"no run {run_id}")
+        return str(found)
+
+
+def artifact_uri(experiment: Experiment, run_id: str) -> str:
+    """The address of the folder of a new run's files, as MLflow chooses it."""
+    return f"{experiment.location.rstrip('/')}/{run_id}/artifacts"
+
+
+def finished_ids(connection: sa.Connection, experiment: Experiment, tag: str, values: set[str]) -> dict[str, str]:
+    """Run ids of the FINISHED runs with one of these values of a tag, by value; the last one to end wins."""
+    query = (
+        sa.select(TAGS.c.value, RUNS.c.run_uuid)
+        .join_from(TAGS, RUNS, RUNS.c.run_uuid == TAGS.c.run_uuid)
+        .where(TAGS.c.key == tag, RUNS.c.experiment_id == int(experiment.experiment_id))
+        .where(RUNS.c.status == "FINISHED", RUNS.c.lifecycle_stage == "active")
+        .order_by(RUNS.c.end_time)
+    )
+    if len(values) <= MANY:
+        query = query.where(TAGS.c.value.in_(values))
+    return {value: run_id for value, run_id in connection.execute(query) if value in values}
+
+
+def among(
+    connection: sa.Connection,
+    of: sa.TableClause,
+    columns: Sequence[str],
+    condition: sa.ColumnElement[bool],
+    run_ids: Iterable[str],
+) -> Iterator[sa.Row[Any]]:
+    """Run id and columns of the rows of a table that meet a condition and belong to the runs."""
+    for block in blocks(list(run_ids), MANY):
+        query = sa.select(of.c.run_uuid, *(of.c[name] for name in columns))
+        yield from connection.execute(query.where(condition, of.c.run_uuid.in_(block)))
+
+
+def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in blocks of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def insert(connection: sa.Connection, rows: Rows) -> None:
+    """Inserts rows, table by table."""
+    for into, values in rows.items():
+        if values:
+            connection.execute(sa.insert(into), values)
+
+
+def new_rows(connection: sa.Connection, experiment: Experiment, entries: Mapping[str, Entry]) -> Rows:
+    """The rows of new runs, by run id, in the order in which tables need them."""
+    datasets, inputs, input_tags = dataset_rows(connection, experiment, entries)
+    rows: Rows = {DATASETS: datasets, RUNS: [], TAGS: [], PARAMS: [], METRICS: [], LATEST: []}
+    for run_id, entry in entries.items():
+        rows[RUNS].append(run_row(experiment, run_id, entry))
+        tags = {**entry.tags, "mlflow.runName": entry.name}
+        rows[TAGS] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in tags.items()]
+        rows[PARAMS] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in entry.params.items()]
+        points = point_rows(run_id, entry.points)
+        rows[METRICS] += points
+        rows[LATEST] += latest(points).values()
+    return rows | {INPUTS: inputs, INPUT_TAGS: input_tags}
+
+
+def run_row(experiment: Experiment, run_id: str, entry: Entry) -> dict[str, Any]:
+    """A run's row; what is empty here MLflow keeps for its projects."""
+    return {
+        "run_uuid": run_id,
+        "name": entry.name,
+        "source_type": "UNKNOWN",
+        "source_name": "",
+        "entry_point_name": "",
+        "user_id": entry.tags.get("mlflow.user", "unknown"),
+        "status": entry.status,
+        "start_time": entry.start,
+        "end_time": entry.end,
+        "source_version": "",
+        "lifecycle_stage": "active",
+        "artifact_uri": artifact_uri(experiment, run_id),
+        "experiment_id": int(experiment.experiment_id),
+    }
+
+
+def point_rows(run_id: str, points: Iterable[Point]) -> list[dict[str, Any]]:
+    """A row a point; NaN and infinity as MLflow writes them. A point given twice is one."""
+    return [
+        {
+            "run_uuid": run_id,
+            "key": key,
+            "value": 0.0 if math.isnan(value) else max(-LARGEST, min(value, LARGEST)),
+            "timestamp": timestamp,
+            "step": step,
+            "is_nan": math.isnan(value),
+        }
+        for key, value, timestamp, step in dict.fromkeys(points)
+    ]
+
+
+def latest(points: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each key the point that MLflow shows as its value: the last step's."""
+    last: dict[str, dict[str, Any]] = {}
+    for point in points:
+        before = last.get(point["key"])
+        if before is None or age(point) > age(before):
+            last[point["key"]] = point
+    return last
+
+
+def age(point: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Orders the points of a key."""
+    return point["step"], point["timestamp"], point["value"]
+
+
+def dataset_rows(
+    connection: sa.Connection, experiment: Experiment, entries: Mapping[str, Entry]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of data sets that are new, of each run's use of one, and of what the use is called."""
+    ids: dict[Described, str] = {}
+    new: list[dict[str, Any]] = []
+    for one in {entry.dataset for entry in entries.values() if entry.dataset}:
+        found = dataset_id(connection, experiment, one)
+        ids[one] = found or uuid.uuid4().hex
+        if found is None:
+            new.append(dataset_row(experiment, one, ids[one]))
+    inputs = [
+        {
+            "input_uuid": uuid.uuid4().hex,
+            "source_type": "DATASET",
+            "source_id": ids[entry.dataset],
+            "destination_type": "RUN",
+            "destination_id": run_id,
+        }
+        for run_id, entry in entries.items()
+        if entry.dataset
+    ]
+    tags = [{"input_uuid": one["input_uuid"], "name": CONTEXT, "value": "training"} for one in inputs]
+    return new, inputs, tags
+
+
+def dataset_id(connection: sa.Connection, experiment: Experiment, dataset: Described) -> str | None:
+    """The id of a data set that the experiment knows."""
+    query = sa.select(DATASETS.c.dataset_uuid).where(
+        DATASETS.c.experiment_id == int(experiment.experiment_id),
+        DATASETS.c.name == dataset.name,
+        DATASETS.c.digest == dataset.digest,
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else str(found)
+
+
+def dataset_row(experiment: Experiment, dataset: Described, dataset_uuid: str) -> dict[str, Any]:
+    """A data set's row."""
+    return {
+        "dataset_uuid": dataset_uuid,
+        "experiment_id": int(experiment.experiment_id),
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "dataset_source_type": dataset.source_type,
+        "dataset_source": dataset.source,
+        "dataset_schema": dataset.schema,
+        "dataset_profile": dataset.profile,
+    }
+
+
+def end_and_tag(connection: sa.Connection, change: Change) -> None:
+    """Writes how a run ended and its new tags."""
+    if change.status:
+        ended = sa.update(RUNS).where(RUNS.c.run_uuid == change.run_id)
+        connection.execute(ended.values(status=change.status, end_time=change.end))
+    if change.tags:
+        of_run = TAGS.c.run_uuid == change.run_id
+        connection.execute(sa.delete(TAGS).where(of_run, TAGS.c.key.in_(change.tags)))
+        rows = [{"run_uuid": change.run_id, "key": key, "value": value} for key, value in change.tags.items()]
+        connection.execute(sa.insert(TAGS), rows)
+
+
+def add_points(connection: sa.Connection, points: Mapping[str, Sequence[Point]]) -> None:
+    """Adds points to runs, by run id, and sets each key's latest one anew."""
+    rows = {run_id: point_rows(run_id, given) for run_id, given in points.items()}
+    last = {run_id: latest(given) for run_id, given in rows.items()}
+    columns = ("key", "value", "timestamp", "step", "is_nan")
+    for run_id, *before in among(connection, LATEST, columns, sa.true(), last):
+        old = {"run_uuid": run_id, **dict(zip(columns, before, strict=True))}
+        new = last[run_id].get(old["key"])
+        if new and age(old) > age(new):
+            last[run_id][old["key"]] = old
+    for run_id, keys in last.items():
+        connection.execute(sa.delete(LATEST).where(LATEST.c.run_uuid == run_id, LATEST.c.key.in_(keys)))
+    insert(
+        connection,
+        {
+            METRICS: [row for given in rows.values() for row in given],
+            LATEST: [row for keys in last.values() for row in keys.values()],
+        },
+    )

@@ -1,0 +1,150 @@
+"""The sink for servers, and for databases of another MLflow than the tested one: MLflow's public client."""
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.api import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    MlflowClient,
+    MlflowException,
+    Param,
+    Run,
+    RunTag,
+)
+from pipeline.files import write
+from pipeline.interrupts import let_through
+from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
+
+PAGE = 1000
+AT_ONCE = 900  # points in a request; MLflow takes 1,000
+FEW = 1  # values that a search names; one long search beats many short ones
+THREADS = 4
+
+
+class ClientSink:
+    """Writes through MLflow's client, `threads` runs at a time."""
+
+    def __init__(self, uri: str, threads: int) -> None:
+        self.client = MlflowClient(tracking_uri=uri)
+        self.threads = threads
+
+    def experiment(self, name: str) -> Experiment | None:
+        """The experiment of this name, deleted or not."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        return Experiment(found.experiment_id, name, found.artifact_location, found.lifecycle_stage == "active")
+
+    def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
+        """Writes the runs, a few at a time; yields the place and run id of each that has its status.
+
+        One that could not be written whole is marked KILLED if that can be.
+        """
+        numbered = enumerate(entries)
+        with ThreadPoolExecutor(self.threads, "client") as pool:
+            while block := list(itertools.islice(numbered, self.threads)):
+                let_through()
+                futures = [(place, pool.submit(self._create, experiment, entry)) for place, entry in block]
+                yield from [(place, future.result()) for place, future in futures if not future.exception()]
+                for _, future in futures:
+                    future.result()
+
+    def _create(self, experiment: Experiment, entry: Entry) -> str:
+        run = self.client.create_run(experiment.experiment_id, entry.start, dict(entry.tags), entry.name)
+        run_id = str(run.info.run_id)
+        try:
+            self._files(run_id, entry.files)
+            self.client.log_batch(run_id, params=[Param(key, value) for key, value in entry.params.items()])
+            self._points(run_id, entry.points)
+            if entry.dataset:
+                self.client.log_inputs(run_id, [dataset_input(entry.dataset)])
+            if entry.end is not None:
+                self.client.set_terminated(run_id, entry.status, entry.end)
+        except BaseException:
+            self._give_up(run_id)
+            raise
+        return run_id
+
+    def _give_up(self, run_id: str) -> None:
+        with contextlib.suppress(MlflowException, OSError):
+            self.client.set_terminated(run_id, "KILLED")
+
+    def _files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
+            for name, content in files.items():
+                write(Path(folder, name), content)
+            if files:
+                self.client.log_artifacts(run_id, folder)
+
+    def _points(self, run_id: str, points: Sequence[Point]) -> None:
+        metrics = [Metric(*point) for point in points]
+        for first in range(0, len(metrics), AT_ONCE):
+            self.client.log_batch(run_id, metrics=metrics[first : first + AT_ONCE])
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Writes the changes one by one."""
+        for change in changes:
+            let_through()
+            self._files(change.run_id, change.files)
+            self._points(change.run_id, change.points)
+            if change.tags:
+                self.client.log_batch(change.run_id, tags=[RunTag(*tag) for tag in change.tags.items()])
+            if change.status:
+                self.client.set_terminated(change.run_id, change.status, change.end)
+
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
+        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+        wanted = set(values)
+        which = f"= '{min(wanted)}'" if len(wanted) == FEW else "LIKE '%'"
+        query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which}"
+        found = self._search([experiment.experiment_id], query, ["attributes.end_time ASC"])
+        return {run.data.tags[tag]: kept(run) for run in found if run.data.tags[tag] in wanted}
+
+    def running(self, tag: str) -> dict[str, str]:
+        """The values of a tag by run id, of all RUNNING runs of the store that have it."""
+        experiments = [one.experiment_id for one in self._experiments()]
+        query = f"attributes.status = 'RUNNING' AND tags.`{tag}` LIKE '%'"
+        return {run.info.run_id: run.data.tags[tag] for run in self._search(experiments, query, [])}
+
+    def _search(self, experiments: list[str], query: str, order: list[str]) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs(experiments, query, 1, PAGE, order, token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _experiments(self) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self.client.search_experiments(max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def read(self, run_id: str, name: str) -> bytes:
+        """The content of a run's file."""
+        return Path(self.client.download_artifacts(run_id, name)).read_bytes()
+
+
+def kept(run: Run) -> Kept:
+    """What is asked of a run found in the store."""
+    results = {key: value for key, value in run.data.metrics.items() if key.startswith("result/")}
+    return Kept(run.info.run_id, results, "diverged_at" in run.data.tags)
+
+
+def dataset_input(dataset: Described) -> DatasetInput:
+    """A data set as MLflow's client takes it."""
+    entity = Dataset(**asdict(dataset))
+    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,112 @@
+"""A run's files in a local folder: there whole, under their names, or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import UserError
+
+UNFINISHED = ".seedbed-"  # how names begin that a killed process may leave behind
+
+
+def local_path(location: str) -> Path | None:
+    """The folder or file that an address names, if it is a local one: a path or file:// address."""
+    parts = urlsplit(location)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(location) if location.startswith("/") else None
+
+
+def check_file_name(name: str) -> None:
+    """Raises UserError unless the name is a file's in the folder it is for, not in another one."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name or name.startswith(UNFINISHED):
+        raise UserError(f"{name!r} is no file name: it must be one without / and \\, of a file beside the others.")
+
+
+def make_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder with these files; it appears with all of them. Raises FileExistsError if it is there already."""
+    unfinished = folder.with_name(f"{UNFINISHED}{folder.name}")
+    try:
+        os.makedirs(unfinished)
+        for name, content in files.items():
+            write(unfinished / name, content)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Adds files to a folder, each whole under its name; one of that name is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        unfinished = folder / f"{UNFINISHED}{name}"
+        try:
+            write(unfinished, content)
+            os.replace(unfinished, folder / name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+
+
+def write(file: Path, content: bytes) -> None:
+    """Writes a file of its own name only."""
+    check_file_name(file.name.removeprefix(UNFINISHED))
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    with open(handle, "wb", buffering=0) as stream:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[stream.write(rest) :]
+
+
+def put(location: str, files: Mapping[str, bytes]) -> None:
+    """Puts a new run's files where an address says: a local folder, or what MLflow has a driver for (S3, a server)."""
+    folder = local_path(location)
+    if folder:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, files)
+    else:
+        upload(location, files)
+
+
+def add(location: str, files: Mapping[str, bytes]) -> None:
+    """Adds files to a run that may have some."""
+    folder = local_path(location)
+    if folder:
+        add_files(folder, files)
+    else:
+        upload(location, files)
+
+
+def get(location: str, name: str) -> bytes:
+    """The content of a run's file. Raises OSError or MLflow's exception if it is not there."""
+    folder = local_path(location)
+    if folder:
+        return (folder / name).read_bytes()
+    from pipeline.api import get_artifact_repository
+
+    with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
+        return Path(get_artifact_repository(location).download_artifacts(name, here)).read_bytes()
+
+
+def upload(location: str, files: Mapping[str, bytes]) -> None:
+    """Puts files where only MLflow's drivers reach."""
+    from pipeline.api import get_artifact_repository
+
+    with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
+        for name, content in files.items():
+            write(Path(here, name), content)
+        get_artifact_repository(location).log_artifacts(here)
+
+
+def remove(location: str) -> None:
+    """Removes a local run's files again, whose rows could not be written."""
+    folder = local_path(location)
+    if folder:
+        shutil.rmtree(folder.parent, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""What goes into a store, as plain values, and what a sink is: the two ways in are client.py and bulk.py."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.data import Dataset
+
+Point = tuple[str, float, int, int]  # a metric's key and value, its time in ms since 1970, its step
+
+
+@dataclass(frozen=True)
+class Described:
+    """A data set in MLflow's words; `schema`, `source` and `profile` are JSON."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str
+    profile: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A new run. `start` and `end` are ms since 1970; without an end its status is RUNNING. files: bytes by name."""
+
+    name: str
+    status: str
+    start: int
+    end: int | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    points: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    dataset: Described | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is new about a run: further points and files, tags (which replace), and how it ended, if it did."""
+
+    run_id: str
+    points: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    status: str | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An MLflow experiment; `location` is the address of the folder of its files."""
+
+    experiment_id: str
+    name: str
+    location: str
+    is_active: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A FINISHED run found in the store: its `result/...` metrics, and whether it diverged."""
+
+    run_id: str
+    metrics: Mapping[str, float]
+    diverged: bool
+
+
+class Sink(Protocol):
+    """A way into a store and, for what a sweep asks of it, out of it."""
+
+    def experiment(self, name: str) -> Experiment | None:
+        """The experiment of this name, deleted or not."""
+
+    def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
+        """Writes new runs: files, then rows, the status last. Yields the place and run id of each that is in for good.
+
+        Raises what the store raised, after those.
+        """
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Writes what is new of runs: files, then rows, the status last."""
+
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
+        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+
+    def running(self, tag: str) -> dict[str, str]:
+        """The values of a tag by run id, of all RUNNING runs of the store that have it."""
+
+    def read(self, run_id: str, name: str) -> bytes:
+        """The content of a run's file."""
+
+
+def described(dataset: Dataset) -> Described:
+    """A data set as MLflow itself describes a table of numbers (a test compares)."""
+    names = list(dataset.features)
+    names += [target if target not in names else f"target {target}" for target in dataset.targets]
+    rows, columns = len(dataset.raw_X), len(names)
+    schema = [{"type": "double", "name": name, "required": True} for name in names]
+    return Described(
+        name=dataset.name[:500],
+        digest=dataset.digest,
+        source_type="code",
+        source=json.dumps({"tags": {"mlflow.source.name": "seedbed"}}),
+        schema=json.dumps({"mlflow_colspec": schema}),
+        profile=json.dumps({"num_rows": rows, "num_elements": rows * columns}),
+    )

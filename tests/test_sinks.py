@@ -1,0 +1,163 @@
+"""Both sinks write the same rows, table by table, and read the same back."""
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from pipeline.bulk import BulkSink, is_known
+from pipeline.client import ClientSink
+from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
+
+TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "datasets", "inputs", "input_tags")
+GENERATED = ("run_uuid", "dataset_uuid", "input_uuid", "source_id", "destination_id", "artifact_uri")
+DATASET = Described("XOR ü'\"", "0123abcd", "code", '{"tags": {}}', '{"mlflow_colspec": []}', '{"num_rows": 4}')
+ENTRY = Entry(
+    name="4-5 lr0.5 s7",
+    status="FINISHED",
+    start=1_700_000_000_000,
+    end=1_700_000_009_000,
+    params={"network.hidden": "[4, 5]", "data.name": "é'\"\n\\ %_", "long": "x" * 6000},
+    points=[("curve/loss", 1.0 / (step + 1), 1_700_000_000_000 + step, step) for step in range(1200)]
+    + [
+        ("nan", math.nan, 1, 0),
+        ("last is nan", 1.0, 1, 0),
+        ("last is nan", math.nan, 2, 1),
+        ("first is nan", math.nan, 1, 0),
+        ("first is nan", 2.0, 2, 1),
+        ("inf", math.inf, 1, 0),
+        ("-inf", -math.inf, 1, 0),
+        ("tiny", 5e-324, 1, 0),
+        ("-0", -0.0, 1, 0),
+        ("twice", 1.0, 1, 0),
+        ("twice", 1.0, 1, 0),
+        ("out of order", 3.0, 5, 9),
+        ("out of order", 4.0, 9, 5),
+        ("same step", 5.0, 1, 3),
+        ("same step", 6.0, 2, 3),
+        ("same step and time", 7.0, 2, 3),
+        ("same step and time", 6.0, 2, 3),
+    ],
+    tags={"fingerprint": "f" * 32, "cell": "c", "mlflow.user": "somebody", "note": "z" * 8000, "empty": ""},
+    dataset=DATASET,
+    files={"weights.npz": b"\0\1", "a b ü.json": b"{}", "empty": b""},
+)
+
+
+def bulk_sink(uri: str) -> BulkSink:
+    engine = sa.create_engine(uri)
+    assert is_known(engine)
+    return BulkSink(engine)
+
+
+SINKS: list[Callable[[str], Sink]] = [bulk_sink, lambda uri: ClientSink(uri, threads=1)]
+
+
+def contents(uri: str) -> dict[str, list[dict[str, Any]]]:
+    """All rows of the tables, without the ids that are drawn, in an order of their own."""
+    engine = sa.create_engine(uri)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with engine.connect() as connection:
+        for name in TABLES:
+            found = connection.execute(sa.text(f"SELECT * FROM {name}")).mappings().all()
+            kept = [{key: value for key, value in row.items() if key not in GENERATED} for row in found]
+            rows[name] = sorted(kept, key=repr)
+    engine.dispose()
+    return rows
+
+
+def edges(uri: str) -> list[tuple[Any, ...]]:
+    """Which data set, under which tag, each run used, by names."""
+    query = """SELECT runs.name, datasets.name, input_tags.name, input_tags.value FROM runs
+        JOIN inputs ON inputs.destination_id = runs.run_uuid JOIN datasets ON inputs.source_id = datasets.dataset_uuid
+        JOIN input_tags ON input_tags.input_uuid = inputs.input_uuid ORDER BY 1, 2, 3, 4"""
+    engine = sa.create_engine(uri)
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.execute(sa.text(query))]
+    engine.dispose()
+    return found
+
+
+def experiment_in(uri: str, folder: Path) -> Experiment:
+    """A new experiment with its files in a folder."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    client.create_experiment("of a sink", (folder / "the files").as_uri())
+    found = ClientSink(uri, 1).experiment("of a sink")
+    assert found is not None
+    return found
+
+
+def write_all(sink: Sink, experiment: Experiment) -> dict[str, str]:
+    """New runs of each kind, then changes of each kind; run ids by name."""
+    entries = [
+        ENTRY,
+        replace(ENTRY, name="same data", files={}, points=[]),
+        replace(ENTRY, name="other data", dataset=replace(DATASET, digest="4567")),
+        replace(ENTRY, name="open", status="RUNNING", end=None, points=[("curve/loss", 1.0, 5, 0), ("a", 1.0, 5, 7)]),
+        Entry("bare", "FAILED", 1, 2),
+        replace(ENTRY, name="diverged", tags={**ENTRY.tags, "fingerprint": "d", "diverged_at": "7"}),
+        replace(ENTRY, name="ended later", end=1_700_000_019_000, points=[("result/final_loss", 0.5, 5, 0)]),
+    ]
+    ids = {entries[place].name: run_id for place, run_id in sink.create(experiment, entries)}
+    assert len(set(ids.values())) == len(entries)
+    more = [("curve/loss", 0.5, 6, 1), ("curve/loss", 0.25, 7, 2), ("a", 9.0, 1, 3), ("b", math.nan, 1, 3)]
+    sink.change([Change(ids["open"], points=more)])
+    sink.change(
+        [
+            Change(ids["open"], [("result/updates", 2.0, 9, 0)], {"cell": "other", "new": "t"}, {"x": b"1"}, "KILLED", 99),
+            Change(ids["bare"], tags={"mlflow.note.content": "a\nb"}),
+        ]
+    )
+    sink.change([])
+    return ids
+
+
+def check_equal(uris: list[str], folders: list[Path]) -> None:
+    experiments = [experiment_in(uri, folder) for uri, folder in zip(uris, folders, strict=True)]
+    sinks = [make(uri) for make, uri in zip(SINKS, uris, strict=True)]
+    ids = [write_all(sink, experiment) for sink, experiment in zip(sinks, experiments, strict=True)]
+    bulk, client = map(contents, uris)
+    for name in TABLES:
+        assert bulk[name] == client[name], name
+        assert bulk[name], name
+    assert edges(uris[0]) == edges(uris[1])
+    of_bulk, of_client = (
+        sorted(str(file.relative_to(root)).split("/", 2)[2] for file in root.rglob("*") if file.is_file())
+        for root in (folder / "the files" for folder in folders)
+    )
+    assert of_bulk == of_client
+    check_looks(sinks, experiments, ids)
+
+
+def check_looks(sinks: list[Sink], experiments: list[Experiment], ids: list[dict[str, str]]) -> None:
+    """What the sinks read, of their own store and of the other's."""
+    for sink, experiment, names in zip(sinks, experiments, ids, strict=True):
+        found = sink.finished(experiment, "fingerprint", ["f" * 32, "d", "not there"])
+        assert found["f" * 32] == Kept(names["ended later"], {"result/final_loss": 0.5}, diverged=False)
+        assert found["d"].run_id == names["diverged"]
+        assert found["d"].diverged
+        assert len(found) == 2
+        assert list(sink.finished(experiment, "fingerprint", ["d"])) == ["d"]
+        assert sink.finished(experiment, "fingerprint", []) == {}
+        assert sink.read(names["open"], "x") == b"1"
+        assert sink.read(names["open"], "a b ü.json") == b"{}"
+        assert sink.experiment("no such") is None
+        assert sink.experiment("of a sink") == experiment
+
+
+def test_both_sinks_write_the_same_rows_to_sqlite(empty_store: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(empty_store / "mlflow.db", folder / "mlflow.db")
+        with sa.create_engine(f"sqlite:///{folder}/mlflow.db").begin() as connection:
+            for name in (*reversed(TABLES), "experiment_tags"):
+                connection.execute(sa.text(f"DELETE FROM {name}"))
+    check_equal([f"sqlite:///{folder}/mlflow.db" for folder in folders], folders)
