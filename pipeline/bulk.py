@@ -100,17 +100,20 @@ class BulkSink:
                     end_and_tag(connection, change)
                 add_points(connection, {change.run_id: change.points for change in block if change.points})
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
-        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
         with self.engine.connect() as connection:
-            run_ids = finished_ids(connection, experiment, tag, set(values))
-            metrics: dict[str, dict[str, float]] = {run_id: {} for run_id in run_ids.values()}
+            value_of = finished_runs(connection, experiment, tag, set(values))
+            metrics: dict[str, dict[str, float]] = {run_id: {} for run_id in value_of}
             results = LATEST.c.key.like("result/%")
             for run_id, key, value in among(connection, LATEST, ("key", "value"), results, metrics):
                 metrics[run_id][key] = value
             ended_early = TAGS.c.key == "diverged_at"
             diverged = {run_id for run_id, _ in among(connection, TAGS, ("key",), ended_early, metrics)}
-        return {value: Kept(run_id, metrics[run_id], run_id in diverged) for value, run_id in run_ids.items()}
+        found: dict[str, list[Kept]] = {}
+        for run_id, value in value_of.items():
+            found.setdefault(value, []).append(Kept(run_id, metrics[run_id], run_id in diverged))
+        return found
 
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""
@@ -141,10 +144,10 @@ def artifact_uri(experiment: Experiment, run_id: str) -> str:
     return f"{experiment.location.rstrip('/')}/{run_id}/artifacts"
 
 
-def finished_ids(connection: sa.Connection, experiment: Experiment, tag: str, values: set[str]) -> dict[str, str]:
-    """Run ids of the FINISHED runs with one of these values of a tag, by value; the last one to end wins."""
+def finished_runs(connection: sa.Connection, experiment: Experiment, tag: str, values: set[str]) -> dict[str, str]:
+    """Of the FINISHED runs with one of these values of a tag the values, by run id, in the order in which they ended."""
     query = (
-        sa.select(TAGS.c.value, RUNS.c.run_uuid)
+        sa.select(RUNS.c.run_uuid, TAGS.c.value)
         .join_from(TAGS, RUNS, RUNS.c.run_uuid == TAGS.c.run_uuid)
         .where(TAGS.c.key == tag, RUNS.c.experiment_id == int(experiment.experiment_id))
         .where(RUNS.c.status == "FINISHED", RUNS.c.lifecycle_stage == "active")
@@ -152,7 +155,7 @@ def finished_ids(connection: sa.Connection, experiment: Experiment, tag: str, va
     )
     if len(values) <= MANY:
         query = query.where(TAGS.c.value.in_(values))
-    return {value: run_id for value, run_id in connection.execute(query) if value in values}
+    return {run_id: value for run_id, value in connection.execute(query) if value in values}
 
 
 def among(

@@ -101,13 +101,16 @@ class ClientSink:
             if change.status:
                 self.client.set_terminated(change.run_id, change.status, change.end)
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
-        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
         wanted = set(values)
         which = f"= '{min(wanted)}'" if len(wanted) == FEW else "LIKE '%'"
         query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which}"
-        found = self._search([experiment.experiment_id], query, ["attributes.end_time ASC"])
-        return {run.data.tags[tag]: kept(run) for run in found if run.data.tags[tag] in wanted}
+        found: dict[str, list[Kept]] = {}
+        for run in self._search([experiment.experiment_id], query, ["attributes.end_time ASC"]):
+            if run.data.tags[tag] in wanted:
+                found.setdefault(run.data.tags[tag], []).append(kept(run))
+        return found
 
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""

@@ -83,8 +83,8 @@ class Sink(Protocol):
     def change(self, changes: Sequence[Change]) -> None:
         """Writes what is new of runs: files, then rows, the status last."""
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, Kept]:
-        """The FINISHED runs with one of these values of a tag, by value; of several the one that ended last."""
+    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
 
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""

@@ -55,6 +55,7 @@ def bulk_sink(uri: str) -> BulkSink:
     return BulkSink(engine)
 
 
+FINISHED = ("4-5 lr0.5 s7", "same data", "other data")
 SINKS: list[Callable[[str], Sink]] = [bulk_sink, lambda uri: ClientSink(uri, threads=1)]
 
 
@@ -98,8 +99,8 @@ def write_all(sink: Sink, experiment: Experiment) -> dict[str, str]:
     """New runs of each kind, then changes of each kind; run ids by name."""
     entries = [
         ENTRY,
-        replace(ENTRY, name="same data", files={}, points=[]),
-        replace(ENTRY, name="other data", dataset=replace(DATASET, digest="4567")),
+        replace(ENTRY, name="same data", files={}, points=[], end=1_700_000_009_001),
+        replace(ENTRY, name="other data", end=1_700_000_009_002, dataset=replace(DATASET, digest="4567")),
         replace(ENTRY, name="open", status="RUNNING", end=None, points=[("curve/loss", 1.0, 5, 0), ("a", 1.0, 5, 7)]),
         Entry("bare", "FAILED", 1, 2),
         replace(ENTRY, name="diverged", tags={**ENTRY.tags, "fingerprint": "d", "diverged_at": "7"}),
@@ -111,7 +112,9 @@ def write_all(sink: Sink, experiment: Experiment) -> dict[str, str]:
     sink.change([Change(ids["open"], points=more)])
     sink.change(
         [
-            Change(ids["open"], [("result/updates", 2.0, 9, 0)], {"cell": "other", "new": "t"}, {"x": b"1"}, "KILLED", 99),
+            Change(
+                ids["open"], [("result/updates", 2.0, 9, 0)], {"cell": "other", "new": "t"}, {"x": b"1"}, "KILLED", 99
+            ),
             Change(ids["bare"], tags={"mlflow.note.content": "a\nb"}),
         ]
     )
@@ -140,9 +143,9 @@ def check_looks(sinks: list[Sink], experiments: list[Experiment], ids: list[dict
     """What the sinks read, of their own store and of the other's."""
     for sink, experiment, names in zip(sinks, experiments, ids, strict=True):
         found = sink.finished(experiment, "fingerprint", ["f" * 32, "d", "not there"])
-        assert found["f" * 32] == Kept(names["ended later"], {"result/final_loss": 0.5}, diverged=False)
-        assert found["d"].run_id == names["diverged"]
-        assert found["d"].diverged
+        assert [kept.run_id for kept in found["f" * 32]] == [names[name] for name in (*FINISHED, "ended later")]
+        assert found["f" * 32][-1] == Kept(names["ended later"], {"result/final_loss": 0.5}, diverged=False)
+        assert [(kept.run_id, kept.diverged) for kept in found["d"]] == [(names["diverged"], True)]
         assert len(found) == 2
         assert list(sink.finished(experiment, "fingerprint", ["d"])) == ["d"]
         assert sink.finished(experiment, "fingerprint", []) == {}
