@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import create_engine, inspect
 
 from pipeline import track  # first: it sets MLflow's environment
+from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
 from pipeline.config import DataConfig, TrackingConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 
 def store_uri(given: str | None) -> str:
     """The store's address: as given, else MLFLOW_TRACKING_URI, else mlflow.db in the working directory."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or track.DEFAULT_URI
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 class Reader:
@@ -34,15 +35,15 @@ class Reader:
 
     def __init__(self, uri: str) -> None:
         """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
-        track.check_uri(uri)
+        check_uri(uri)
         self.uri, self.shown_uri = uri, public_uri(uri) or ""
-        if uri.startswith("sqlite") and not track.database_file(uri).exists():
+        if uri.startswith("sqlite") and not database_file(uri).exists():
             raise UserError(
                 f"There is no store at {self.shown_uri}: train something first (`seedbed sweep`), "
                 "or name another with tracking.uri=."
             )
         with track.translated(uri):
-            self.client = MlflowClient(tracking_uri=track.absolute(uri))
+            self.client = MlflowClient(tracking_uri=absolute(uri))
 
     def run(self, run_id: str) -> "KeptRun":
         """The trained run of this id. Raises UserError if there is none, or it is a sweep's parent or unfinished."""
@@ -101,13 +102,13 @@ class Glance:
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, track.Kept]:
         """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
-        uri = self.tracking.uri or track.DEFAULT_URI
-        track.check_uri(uri)
+        uri = self.tracking.uri or DEFAULT_URI
+        check_uri(uri)
         track.check_artifacts(self.tracking.artifacts)
         with track.translated(uri):
             if not is_store(uri):
                 return {}
-            client = MlflowClient(tracking_uri=track.absolute(uri))
+            client = MlflowClient(tracking_uri=absolute(uri))
             experiment_id = track.existing_experiment(client, self.tracking)
             return track.finished_runs(client, experiment_id, fingerprints) if experiment_id else {}
 
@@ -116,7 +117,7 @@ def is_store(uri: str) -> bool:
     """False for a database that has no tables of MLflow yet: its client would make them. A server is a store."""
     if uri.startswith("http"):
         return True
-    if uri.startswith("sqlite") and not track.database_file(uri).exists():
+    if uri.startswith("sqlite") and not database_file(uri).exists():
         return False
     engine = create_engine(uri)
     try:

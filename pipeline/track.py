@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -18,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
@@ -36,25 +34,21 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as StoredRun
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.config import TrackingConfig, public_uri, wrong_value
+from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
+from pipeline.config import TrackingConfig, public_uri
 from pipeline.data import Dataset
+from pipeline.database import make_database
 from pipeline.errors import UserError
 from pipeline.record import Record
 
 gc.freeze()
 gc.enable()
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-SCHEMES = (*DATABASES, "http", "https")
-DEFAULT_URI = "sqlite:///mlflow.db"
 TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
 PAGE = 1000
 BATCH = 900
-PROBE_SECONDS = 4.0
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a missing database driver
 
 
@@ -277,69 +271,6 @@ def in_or_any(fingerprints: Sequence[str]) -> str:
     """The search condition for few fingerprints by name, for many any: one long search beats many short ones."""
     few = len(fingerprints) == 1
     return f"= '{fingerprints[0]}'" if few else "LIKE '%'"
-
-
-def check_uri(uri: str) -> None:
-    """Raises UserError for an address that no store can be at, or where no server answers."""
-    scheme = uri.split(":", 1)[0].split("+", 1)[0]
-    if "://" not in uri or scheme not in SCHEMES:
-        raise UserError(wrong_value("tracking.uri", public_uri(uri)))
-    if scheme == "sqlite":
-        if not uri.startswith(("sqlite://", "sqlite+pysqlite://")):
-            raise UserError(wrong_value("tracking.uri", uri))
-        file = database_file(uri)
-        if not file.parent.is_dir():
-            raise UserError(f"tracking.uri is {uri}, but the folder {file.parent} does not exist: make it first.")
-        if file.is_dir():
-            raise UserError(f"tracking.uri is {uri}, but {file} is a folder: name a database file.")
-    elif scheme in ("http", "https"):
-        parts = urlsplit(uri)
-        try:
-            port = parts.port or (443 if scheme == "https" else 80)
-            socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"No server answers at {public_uri(uri)} ({error}): start it, or change tracking.uri."
-            ) from error
-
-
-def absolute(uri: str) -> str:
-    """The same address with a SQLite file's full path: MLflow remembers stores by address, not by folder."""
-    return f"{uri.split(':', 1)[0]}:///{database_file(uri)}" if uri.startswith("sqlite") else uri
-
-
-def database_file(uri: str) -> Path:
-    """The absolute path of a SQLite URI's file. Raises UserError if the URI names none."""
-    try:
-        name = make_url(uri).database
-    except ArgumentError as error:
-        raise UserError(f"tracking.uri is {uri}, but it must be like sqlite:///mlflow.db.") from error
-    if not name or name == ":memory:":
-        raise UserError(f"tracking.uri is {uri}, which keeps nothing: name a file, like sqlite:///mlflow.db.")
-    file = Path(name).absolute()
-    if "?" in str(file):
-        raise UserError(f"The database file {file} has a ? in its path, which no address can have: move it elsewhere.")
-    return file
-
-
-def make_database(file: Path) -> None:
-    """Makes an empty store at `file` unless there is one; whole or not at all.
-
-    It is built in a folder beside its place and linked there: a process that ends in the middle of MLflow's migrations
-    would leave a file that never opens again, and of several processes that start at once the first one wins.
-    """
-    if file.exists():
-        return
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as folder:
-        built = Path(folder, file.name)
-        store = SqlAlchemyStore(f"sqlite:///{built}", str(file.with_name("mlruns")))  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-        try:
-            os.link(built, file)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            built.rename(file)
 
 
 def check_artifacts(folder: str | None) -> None:

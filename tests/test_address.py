@@ -1,0 +1,199 @@
+"""Addresses that no store can be at, and servers that are down, silent or refuse: one sentence each, within seconds."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
+from pipeline.errors import UserError
+
+SOON = 5.0  # seconds within which a server's trouble must be told
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[int]:
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of an HTTP server that answers with `status`, whatever it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # as the library calls it
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def refusal(call: Callable[[str], None], uri: str) -> str:
+    """What a user is told, in time."""
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        call(uri)
+    assert time.monotonic() - started < SOON
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "postgresql", "postgresql+psycopg", "mysql+pymysql", "mssql"])
+def test_a_server_that_is_down_is_told_at_once(scheme: str) -> None:
+    told = refusal(check_uri, f"{scheme}://me:secret@127.0.0.1:{free_port()}/runs?key=secret")
+    assert told.startswith(f"No server answers at {scheme}://127.0.0.1:")
+    assert told.endswith("(Connection refused): start it, or change tracking.uri.")
+    assert "secret" not in told
+
+
+def test_a_name_that_no_server_has_is_told() -> None:
+    assert "No server answers at http://nobody.invalid (" in refusal(check_uri, "http://nobody.invalid")
+
+
+def test_a_server_that_takes_connections_but_never_answers_is_told() -> None:
+    with silent() as port:
+        told = refusal(check_uri, f"http://127.0.0.1:{port}")
+    assert f"No server answers at http://127.0.0.1:{port} (" in told
+    assert "timed out" in told or "no answer within 4 s" in told
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 500])
+def test_a_server_that_answers_is_alive_whatever_it_says(status: int) -> None:
+    with answering(status) as port:
+        check_uri(f"http://127.0.0.1:{port}/")
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_whose_server_is_down_is_told(status: int) -> None:
+    with answering(status) as port:
+        assert f"({status} " in refusal(check_uri, f"http://me:secret@127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("uri", ["http://me:pass:word@host", "postgresql://me:pa/ss@host/runs", "http://", "http://[x"])
+def test_an_address_that_cannot_be_read_tells_nothing_of_a_password(uri: str) -> None:
+    told = refusal(check_uri, uri)
+    assert told.startswith("tracking.uri is ") or told.startswith("No server answers at ")
+    assert "pass" not in told.replace("password", "")
+    assert "pa" not in told.partition(", but it must be ")[0].replace("...", "")
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "mysql+pymysql"])
+def test_a_database_server_that_never_answers_is_told(driver: str) -> None:
+    pytest.importorskip(driver.partition("+")[2])
+    with silent() as port:
+        told = refusal(check_login, f"{driver}://me:secret@127.0.0.1:{port}/runs")
+    assert (
+        told == f"The store {driver}://127.0.0.1:{port}/runs cannot be used (no answer within 4 s): check tracking.uri."
+    )
+
+
+def test_a_driver_that_is_not_there_is_told() -> None:
+    told = refusal(check_login, "postgresql+nobody://me:secret@127.0.0.1/runs")
+    assert told.startswith("The store postgresql+nobody://127.0.0.1/runs cannot be used (Can't load plugin")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[int]:
+    """The port of a real PostgreSQL server with the user `owner` (password `secret`); skipped where there is none."""
+    pytest.importorskip("psycopg")
+    if not (shutil.which("initdb") and shutil.which("postgres")):
+        pytest.skip("there is no PostgreSQL here")
+    as_user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        data, password = Path(folder, "data"), Path(folder, "password")
+        password.write_text("secret\n")
+        if as_user:
+            shutil.chown(folder, as_user)
+        words = ["-D", str(data), "-U", "owner", "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync"]
+        subprocess.run(["initdb", *words], user=as_user, cwd=folder, check=True, capture_output=True, timeout=120)
+        words = ["-D", str(data), "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+        log = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(["postgres", *words], user=as_user, cwd=folder, **log) as server:  # type: ignore[call-overload]
+            try:
+                wait_for_login(f"postgresql+psycopg://owner:secret@127.0.0.1:{port}/postgres")
+                yield port
+            finally:
+                server.terminate()
+
+
+def wait_for_login(uri: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return check_login(uri)
+        except UserError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("who", "database", "reason"),
+    [
+        ("owner:wrong", "postgres", "password authentication failed for user"),
+        ("stranger:secret", "postgres", "password authentication failed for user"),
+        ("owner:secret", "elsewhere", 'database "elsewhere" does not exist'),
+    ],
+)
+def test_a_database_that_does_not_let_one_in_says_why(postgres: int, who: str, database: str, reason: str) -> None:
+    address = f"127.0.0.1:{postgres}/{database}"
+    check_uri(f"postgresql+psycopg://{who}@{address}")
+    told = refusal(check_login, f"postgresql+psycopg://{who}@{address}")
+    assert told == f"The store postgresql+psycopg://{address} cannot be used ({reason}): check tracking.uri."
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///anything.db", "http://127.0.0.1:1"])
+def test_only_database_servers_are_asked_for_a_login(uri: str) -> None:
+    check_login(uri)
+
+
+def test_addresses_of_databases_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_database("sqlite:///a.db")
+    assert is_database("postgresql+psycopg://host/runs")
+    assert not is_database("https://host")
+    assert database_file("sqlite:///a.db") == tmp_path / "a.db"
+    assert absolute("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute("http://host") == "http://host"
+
+
+def test_the_first_cause_of_an_error_is_named() -> None:
+    def fail() -> None:
+        try:
+            raise ConnectionRefusedError(111, "Connection refused")
+        except OSError as error:
+            raise RuntimeError("it did not work out") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    assert first_cause(caught.value) == "Connection refused"
+    assert first_cause(KeyError()) == "KeyError"
+
+
+def test_what_takes_too_long_is_given_up_and_what_fails_is_passed_on() -> None:
+    with pytest.raises(TimeoutError, match="no answer within 0 s"):
+        in_time(lambda: time.sleep(5), 0.05)
+    with pytest.raises(ZeroDivisionError):
+        in_time(lambda: print(1 // 0), 5)
