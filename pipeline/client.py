@@ -140,6 +140,9 @@ class ClientSink:
         """The content of a run's file."""
         return Path(self.client.download_artifacts(run_id, name)).read_bytes()
 
+    def close(self) -> None:
+        """Nothing is to be let go of: MLflow keeps its connections for the next client."""
+
 
 def kept(run: Run) -> Kept:
     """What is asked of a run found in the store."""

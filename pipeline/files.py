@@ -92,7 +92,8 @@ def get(location: str, name: str) -> bytes:
     from pipeline.api import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
-        return Path(get_artifact_repository(location).download_artifacts(name, here)).read_bytes()
+        repository = get_artifact_repository(location)
+        return Path(repository.download_artifacts(name, here)).read_bytes()  # type: ignore[no-untyped-call]
 
 
 def upload(location: str, files: Mapping[str, bytes]) -> None:
@@ -102,7 +103,7 @@ def upload(location: str, files: Mapping[str, bytes]) -> None:
     with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
         for name, content in files.items():
             write(Path(here, name), content)
-        get_artifact_repository(location).log_artifacts(here)
+        get_artifact_repository(location).log_artifacts(here)  # type: ignore[no-untyped-call]
 
 
 def remove(location: str) -> None:

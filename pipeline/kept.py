@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from sqlalchemy import create_engine, inspect
 
-from pipeline import track  # first: it sets MLflow's environment
 from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
-from pipeline.config import DataConfig, TrackingConfig, public_uri
+from pipeline.api import MlflowClient
+from pipeline.api import Run as StoredRun
+from pipeline.config import DataConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
-
-from mlflow import MlflowClient  # isort: skip
-from mlflow.entities import Run as StoredRun  # isort: skip
+from pipeline.sinks import translated
 
 Array = NDArray[np.float64]
 
@@ -42,12 +40,12 @@ class Reader:
                 f"There is no store at {self.shown_uri}: train something first (`seedbed sweep`), "
                 "or name another with tracking.uri=."
             )
-        with track.translated(uri):
+        with translated(uri):
             self.client = MlflowClient(tracking_uri=absolute(uri))
 
     def run(self, run_id: str) -> "KeptRun":
         """The trained run of this id. Raises UserError if there is none, or it is a sweep's parent or unfinished."""
-        with track.translated(uri=self.uri, about=f"run={run_id}"):
+        with translated(uri=self.uri, about=f"run={run_id}"):
             stored = self.client.get_run(run_id)
         if "fingerprint" not in stored.data.tags:
             raise UserError(f"run={run_id} is no trained run (a sweep's parent?): name one of its children.")
@@ -69,7 +67,7 @@ class Reader:
         query = "attributes.status = 'FINISHED' AND tags.fingerprint LIKE '%'"
         order = ["metrics.`result/final_loss` ASC"]
         token = None
-        with track.translated(self.uri):
+        with translated(self.uri):
             experiment_id = self.experiment_id(experiment)
             while True:
                 page = self.client.search_runs([experiment_id], query, 1, 100, order, token)
@@ -95,38 +93,6 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Glance:
-    """An MLflow experiment that a sweep would write to, looked at without making anything; it need not exist yet."""
-
-    tracking: TrackingConfig
-
-    def finished(self, fingerprints: Sequence[str]) -> dict[str, track.Kept]:
-        """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
-        uri = self.tracking.uri or DEFAULT_URI
-        check_uri(uri)
-        track.check_artifacts(self.tracking.artifacts)
-        with track.translated(uri):
-            if not is_store(uri):
-                return {}
-            client = MlflowClient(tracking_uri=absolute(uri))
-            experiment_id = track.existing_experiment(client, self.tracking)
-            return track.finished_runs(client, experiment_id, fingerprints) if experiment_id else {}
-
-
-def is_store(uri: str) -> bool:
-    """False for a database that has no tables of MLflow yet: its client would make them. A server is a store."""
-    if uri.startswith("http"):
-        return True
-    if uri.startswith("sqlite") and not database_file(uri).exists():
-        return False
-    engine = create_engine(uri)
-    try:
-        return inspect(engine).has_table("experiments")
-    finally:
-        engine.dispose()
-
-
-@dataclass(frozen=True)
 class KeptRun:
     """A finished run in a store; its files are read when they are asked for."""
 
@@ -140,7 +106,7 @@ class KeptRun:
 
     def file(self, name: str) -> bytes:
         """The content of an artifact. Raises UserError if it is not there."""
-        with track.translated(self.reader.uri, about=f"file {name} of run {self.run_id}"):
+        with translated(self.reader.uri, about=f"file {name} of run {self.run_id}"):
             return Path(self.reader.client.download_artifacts(self.run_id, name)).read_bytes()
 
     @cached_property

@@ -3,12 +3,13 @@
 `predictions.json` and `weights.json` are tables in the form the MLflow UI draws: {"columns": [...], "data": [[...]]}.
 """
 
+import functools
 import io
 import json
 import math
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.config import RunConfig, public_uri
+from pipeline.data import Dataset
 from pipeline.identity import Run
 from pipeline.stack import Result
 
@@ -28,31 +30,37 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 
 @dataclass(frozen=True)
 class Record:
-    """A trained run, ready to be written. metrics are (key, value, step); files are bytes by name."""
+    """A trained run, ready to be written. metrics are (key, value, step); files are bytes by name.
+
+    `seconds` is how long it trained.
+    """
 
     name: str
     params: dict[str, str]
     metrics: list[tuple[str, float, int]]
     tags: dict[str, str]
     files: dict[str, bytes]
+    dataset: Dataset
+    seconds: float = 0.0
 
 
-def make_record(run: Run, result: Result, environment: Mapping[str, Any], color: str) -> Record:
-    """Everything that is kept of a run that was trained."""
-    tags = {
-        "fingerprint": run.fingerprint,
-        "cell": run.cell,
-        "mlflow.runColor": color,
-        "mlflow.loggedArtifacts": json.dumps([{"path": "predictions.json", "type": "table"}]),
-    }
+def make_head(run: Run, tags: Mapping[str, str]) -> Record:
+    """What is known of a run before it is trained; `tags` are kept with the run's own."""
+    own = {"fingerprint": run.fingerprint, "cell": run.cell}
+    return Record(run.name, params(run), [], {**tags, **own}, {}, run.dataset)
+
+
+def make_record(run: Run, result: Result, environment: Mapping[str, Any], tags: Mapping[str, str]) -> Record:
+    """Everything that is kept of a run that was trained; `tags` are kept with the run's own."""
+    head = make_head(run, tags)
+    head.tags["mlflow.loggedArtifacts"] = json.dumps([{"path": "predictions.json", "type": "table"}])
     if result.diverged_at is not None:
-        tags["diverged_at"] = str(result.diverged_at)
-    return Record(
-        name=run.name,
-        params=params(run),
+        head.tags["diverged_at"] = str(result.diverged_at)
+    return replace(
+        head,
         metrics=curve_points(result.curves, run.config) + summary(result),
-        tags=tags,
         files=files(run, result, environment),
+        seconds=result.seconds,
     )
 
 
@@ -66,6 +74,7 @@ def params(run: Run) -> dict[str, str]:
     return {key: str(value) for key, value in (run.identity | shape).items()}
 
 
+@functools.lru_cache(maxsize=64)
 def curve_steps(updates: int, planned: int, points: int) -> list[int]:
     """Which update counts of a curve to show: at most `points`, the same for all runs of `planned` updates.
 
@@ -112,7 +121,7 @@ def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str,
         "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"]))}),
         "predictions.json": table(columns, data[:MAX_TABLE_ROWS]),
         "predictions.npz": npz(prediction_arrays(columns, data)),
-        "config.yaml": yaml.safe_dump(public_config(run.config), sort_keys=False, allow_unicode=True).encode(),
+        "config.yaml": config_yaml(run.config),
         "environment.json": json.dumps({**environment, "numerics": run.numerics}, indent=2).encode(),
     }
     if run.parameters <= MAX_TABLE_WEIGHTS:
@@ -128,6 +137,20 @@ def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def config_yaml(config: RunConfig) -> bytes:
+    """The resolved config as YAML. Most sections are the same in all runs of a sweep, and are written once."""
+    sections = public_config(config).items()
+    return "".join(section_yaml(name, json.dumps(value)) for name, value in sections).encode()
+
+
+@functools.lru_cache(maxsize=256)
+def section_yaml(name: str, value: str) -> str:
+    """A key of a config, whose value is given as JSON, as YAML; written by libyaml where PyYAML has it."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump({name: json.loads(value)}, Dumper=dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def table(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
@@ -207,7 +230,7 @@ def prediction_arrays(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> 
 
 def public_config(config: RunConfig) -> dict[str, Any]:
     """The resolved config as plain values, without a password that `tracking.uri` may carry."""
-    values = asdict(config)
+    values = {name: dict(vars(value)) if is_dataclass(value) else value for name, value in vars(config).items()}
     values["tracking"]["uri"] = public_uri(config.tracking.uri)
     return values
 

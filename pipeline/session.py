@@ -1,5 +1,6 @@
 """One command's work: opens the store, makes the plan, runs it, and tells the user and the parent run how it went."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -35,29 +36,31 @@ from pipeline.stack import updates_of
 from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 
 if TYPE_CHECKING:
-    from pipeline.kept import Glance
-    from pipeline.track import Store
+    from pipeline.track import Glance, Store
 
 
-def open_store(tracking: TrackingConfig) -> "Store | None":
-    """The store that a config asks for, or None for `tracking=none` (MLflow is not imported then)."""
+def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack) -> "Store | None":
+    """The store that a config asks for, until the end of `stack`, or None for `tracking=none`."""
     if tracking.uri is None:
         return None
     from pipeline.track import Store
 
-    return Store(tracking)
+    return stack.enter_context(Store(tracking, warn))
 
 
 def run_one(run: Run) -> Outcome:
     """Trains one run, or finds it finished, and prints its result. Raises FailedRunsError if it failed."""
     note_names([run])
-    store = open_store(run.config.tracking)
-    plan = make_plan([run], store)
-    with Display(1, updates_to_make(plan)) as display:
-        (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
-    print_run(outcome, store)
+    with contextlib.ExitStack() as stack:
+        store = open_store(run.config.tracking, stack)
+        plan = make_plan([run], store)
+        with Display(1, updates_to_make(plan)) as display:
+            (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
+        waiting = store.send() if store else 0
+        print_run(outcome, store)
     if outcome.status == FAILED:
         raise FailedRunsError("The run failed.")
+    check_sent(waiting, [run.config.tracking])
     return outcome
 
 
@@ -72,13 +75,27 @@ def run_sweep(
     parents = {} if parents is None else parents
     note_names(runs)
     groups = by_experiment(runs)
-    stores = [open_store(group[0].config.tracking) for group in groups]  # all of them, before anything trains
     outcomes: list[Outcome] = []
-    for group, store in zip(groups, stores, strict=True):
-        key = experiment_key(group[0])
-        parents[key] = Parent(store, make_plan(group, store), words, key[1], parents.get(key))
-        outcomes += parents[key].run()
+    waiting = 0
+    with contextlib.ExitStack() as stack:
+        stores = [open_store(group[0].config.tracking, stack) for group in groups]  # all, before anything trains
+        for group, store in zip(groups, stores, strict=True):
+            key = experiment_key(group[0])
+            parents[key] = Parent(store, make_plan(group, store), words, key[1], parents.get(key))
+            outcomes += parents[key].run()
+            waiting += store.send() if store else 0
+    check_sent(waiting, [group[0].config.tracking for group in groups])
     return outcomes
+
+
+def check_sent(waiting: int, stores: Iterable[TrackingConfig]) -> None:
+    """Raises FailedRunsError if results wait in the outbox: who looks into the store now does not find them."""
+    if waiting:
+        shown = ", ".join(dict.fromkeys(public_uri(tracking.uri) or "" for tracking in stores))
+        raise FailedRunsError(
+            f"{waiting} results wait for {shown}: `seedbed sync` or the next start there sends them, and nothing needs "
+            "to be trained again."
+        )
 
 
 def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> None:
@@ -109,9 +126,9 @@ def glance(tracking: TrackingConfig) -> "Glance | None":
     """Who knows what is finished where a config's runs go, without making a store; None for `tracking=none`."""
     if tracking.uri is None:
         return None
-    from pipeline.kept import Glance
+    from pipeline.track import Glance
 
-    return Glance(tracking)
+    return Glance(tracking, warn)
 
 
 def note_names(runs: Sequence[Run]) -> None:
@@ -197,11 +214,19 @@ class Parent:
     def _close(self, outcomes: Sequence[Outcome], status: str) -> None:
         self.ended = {outcome.run.fingerprint: outcome for outcome in outcomes} | self.ended
         if self.store and self.run_id:
-            outcomes = list(self.ended.values())
+            outcomes = self.ended_in_store(self.store)
             cells = summarize(outcomes)
             status = "FAILED" if status == "FINISHED" and any(one.status == FAILED for one in outcomes) else status
             files = parent_files(self.plan, outcomes, cells, self.command)
             self.store.close_sweep(self.run_id, status, sweep_metrics(outcomes, cells), files, note(outcomes, cells))
+
+    def ended_in_store(self, store: "Store") -> list[Outcome]:
+        """What has ended; what could not be written then is sent now, if that can be, and so gets its run id."""
+        missing = [one.run.fingerprint for one in self.ended.values() if one.run_id is None]
+        if missing and not store.send():
+            for fingerprint, kept in store.finished(missing).items():
+                self.ended[fingerprint] = dataclasses.replace(self.ended[fingerprint], run_id=kept.run_id)
+        return list(self.ended.values())
 
     def _print(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         counts = {status: sum(outcome.status == status for outcome in outcomes) for status in (TRAINED, FOUND, FAILED)}
@@ -212,7 +237,7 @@ class Parent:
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         say(f"{len(outcomes)} runs: {told}, in {seconds:.1f} s.")
         if self.store and self.run_id:
-            say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment!r}, under run {self.run_id}.")
+            say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment.name!r}, under run {self.run_id}.")
             say(f"Look at them: {ui_command(self.store.uri)}")
 
 
@@ -320,4 +345,4 @@ def print_run(outcome: Outcome, store: "Store | None") -> None:
             say(f"The run diverged: after {outcome.result.diverged_at} updates a number was not finite any more.")
     say(f"{run.name}: {told_loss(run, metrics)} after {metrics['result/updates']:.0f} updates.")
     if store:
-        say(f"Kept in {store.shown_uri}, experiment {store.experiment!r}, as run {outcome.run_id}.")
+        say(f"Kept in {store.shown_uri}, experiment {store.experiment.name!r}, as run {outcome.run_id}.")

@@ -92,6 +92,9 @@ class Sink(Protocol):
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
 
+    def close(self) -> None:
+        """Lets go of the store."""
+
 
 def described(dataset: Dataset) -> Described:
     """A data set as MLflow itself describes a table of numbers (a test compares)."""

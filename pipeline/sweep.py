@@ -1,7 +1,6 @@
 """A sweep: plan, skip what is finished, train stacks, hand each result to the store as it comes, say how it went."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.environment import environment
 from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
 from pipeline.identity import Run
-from pipeline.record import colors, make_record, params, summary
+from pipeline.record import Record, colors, make_head, make_record, summary
 from pipeline.stack import Result
 
 if TYPE_CHECKING:
-    from pipeline.track import Kept, Store
+    from pipeline.sink import Kept
+    from pipeline.track import Store
 
 TRAINED, FOUND, FAILED = "trained", "found finished", "failed"
 
@@ -46,6 +46,7 @@ class Plan:
     workers: int = 0
 
 
+TagsOf = Callable[[Run], dict[str, str]]
 Report = Callable[[int, Sequence[Outcome]], None]
 
 
@@ -89,14 +90,14 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
     for run in plan.runs:
         if run.fingerprint in plan.found:
             yield found_outcome(run, plan.found[run.fingerprint])
-    palette = colors([run.architecture for run in plan.runs])
+    tags_of = tags_for(plan.runs, tags)
 
     def progress(updates: int) -> None:
         report(updates, ())
 
     with make_executor(plan.workers, progress) as executor:
         for stack, future in train_stacks(executor, plan.stacks, progress):
-            for outcome in stack_outcomes(stack, future, store, tags, palette):
+            for outcome in stack_outcomes(stack, future, store, tags_of):
                 progress(executor.news())  # workers train on while this process writes
                 yield outcome
 
@@ -105,42 +106,52 @@ def stack_outcomes(
     stack: Sequence[Run],
     future: Future[list[Result]],
     store: "Store | None",
-    tags: Mapping[str, str],
-    palette: Mapping[str, str],
+    tags_of: TagsOf,
 ) -> Iterator[Outcome]:
-    """Yields the outcome of each run of a stack that has ended when it is in the store, and empties the future's list.
+    """Writes the runs of a stack that has ended to the store, and yields the outcome of each.
 
-    It would hold the curves in memory while the next stack trains.
+    The future's list is emptied: it would hold the curves in memory while the next stack trains.
     """
     try:
         results = future.result()
     except (ArithmeticError, LookupError, OSError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, WorkerDiedError) else f"{type(error).__name__}: {error}"
         for run in stack:
-            yield failed_outcome(run, store, tags, reason)
+            yield failed_outcome(run, store, tags_of(run), reason)
         return
-    results.reverse()
-    for run in stack:
+
+    def record_of(place: int) -> Record:
+        run = stack[place]
+        return make_record(run, results[place], environment(), tags_of(run))
+
+    run_ids = store.write([run.fingerprint for run in stack], record_of) if store else {}
+    for place, run in reversed(list(enumerate(stack))):
         result = results.pop()
-        run_id = None
-        if store:
-            record = make_record(run, result, environment(), palette[run.architecture])
-            written = {**tags, "command": run.command, **git_tags()}
-            run_id = store.write(record, run.dataset, time.time(), result.seconds, written)
         metrics = {key: value for key, value, _ in summary(result)}
-        yield Outcome(run, TRAINED, run_id, metrics, result.diverged_at is not None, result=result)
+        yield Outcome(run, TRAINED, run_ids.get(place), metrics, result.diverged_at is not None, result=result)
 
 
 def found_outcome(run: Run, kept: "Kept") -> Outcome:
     """The outcome of a run that is FINISHED in the store."""
-    return Outcome(run, FOUND, kept.run_id, kept.metrics, "diverged_at" in kept.tags)
+    return Outcome(run, FOUND, kept.run_id, kept.metrics, kept.diverged)
 
 
 def failed_outcome(run: Run, store: "Store | None", tags: Mapping[str, str], reason: str) -> Outcome:
     """The outcome of a run whose stack raised an error; the store gets a FAILED run with the reason."""
-    about = {"fingerprint": run.fingerprint, "cell": run.cell, "failure": reason[:8000], "command": run.command}
-    run_id = store.write_failure(run.name, params(run), {**tags, **about}) if store else None
+    head = make_head(run, {**tags, "failure": reason[:8000]})
+    run_id = store.write_failure(head) if store else None
     return Outcome(run, FAILED, run_id, reason=reason)
+
+
+def tags_for(runs: Iterable[Run], sweep_tags: Mapping[str, str]) -> TagsOf:
+    """What gives a run the tags that its sweep decides: the sweep's own, the colour, the command, the commit."""
+    palette = colors([run.architecture for run in runs])
+
+    def tags_of(run: Run) -> dict[str, str]:
+        color = {"mlflow.runColor": palette[run.architecture]}
+        return {**sweep_tags, **color, "command": run.command, **git_tags()}
+
+    return tags_of
 
 
 def git_tags() -> dict[str, str]:

@@ -1,313 +1,273 @@
-"""The store: the only room that writes to MLflow. Uses MLflow's public client, so any tracking URI will do.
+"""The store: the only room that writes to MLflow. It chooses a sink, and what that cannot take goes to the outbox.
 
 A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
 """
 
 import contextlib
-import gc
 import getpass
 import json
-import logging
-import os
-import signal
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-logging.getLogger("alembic").setLevel(logging.WARNING)
-gc.disable()  # MLflow's import makes a million objects that stay: looking through them costs a seventh of its seconds
-
-import pandas as pd
-from mlflow import MlflowClient
-from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Dataset as DatasetEntity
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.entities import Run as StoredRun
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
-from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
+from pipeline.address import DEFAULT_URI, check_uri
 from pipeline.config import TrackingConfig, public_uri
-from pipeline.data import Dataset
-from pipeline.database import make_database
+from pipeline.database import settle
 from pipeline.errors import UserError
+from pipeline.interrupts import undisturbed
+from pipeline.outbox import Letter, Outbox
+from pipeline.place import check_artifacts, existing_experiment, make_experiment
+from pipeline.process import is_gone, this_process
 from pipeline.record import Record
-
-gc.freeze()
-gc.enable()
+from pipeline.sink import Change, Entry, Experiment, Kept, Point, Sink, described
+from pipeline.sinks import Tell, existing_sink, is_trouble, open_sink, reason_of, translated
+from pipeline.sync import send_waiting
 
 TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
-PAGE = 1000
-BATCH = 900
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # the last: a missing database driver
+PROCESS = "seedbed.process"  # the tag that says which process a run is written by
+REST_SECONDS = 10.0  # how long a store that failed is left alone
+Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A run found in the store: its id and its latest metrics."""
+@dataclass
+class Growing:
+    """A run that is RUNNING in the store while it trains: its start in ms since 1970, and the points it has there."""
 
     run_id: str
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Holds Ctrl-C, SIGTERM and SIGHUP back until the block has ended, then raises KeyboardInterrupt.
-
-    Raised inside of a write it would leave the database locked, or be swallowed there. Also a decorator.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, lambda number, frame: caught.append(number)) for kind in kinds}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler or signal.SIG_DFL)
-    if caught:
-        raise KeyboardInterrupt
+    start: int
+    points: set[tuple[str, int]] = field(default_factory=set)
 
 
 class Store:
-    """One MLflow experiment in one store."""
+    """One MLflow experiment in one store. Use as a context manager: runs that are RUNNING when it ends are KILLED."""
 
-    def __init__(self, tracking: TrackingConfig) -> None:
-        """Opens the store and the experiment, making what is missing. Raises UserError if that cannot be."""
+    def __init__(self, tracking: TrackingConfig, tell: Tell, forced: bool = False) -> None:
+        """Opens the store and the experiment, making what is missing; sends what waited for the store.
+
+        `tell` takes notes for the user; `forced`: runs are new ones also where the same is FINISHED. Raises UserError
+        if the store cannot be used.
+        """
+        self.tracking, self.tell, self.forced = tracking, tell, forced
         self.uri = tracking.uri or DEFAULT_URI
         self.shown_uri = public_uri(self.uri) or ""
-        self.experiment = tracking.experiment
-        check_uri(self.uri)
+        self.outbox = Outbox(self.uri)
+        self._growing: dict[str, Growing] = {}
+        self._rests_until = 0.0
+        self._has_failed = False
         check_artifacts(tracking.artifacts)
-        with self.translated():
-            if self.uri.startswith("sqlite"):
-                make_database(database_file(self.uri))
-            self.client = MlflowClient(tracking_uri=absolute(self.uri))
-            self.experiment_id = self._experiment_id(tracking)
-        self._datasets: dict[tuple[str, str], DatasetInput] = {}
+        self.sink = open_sink(self.uri, tell)
+        with translated(self.uri):
+            self.experiment = existing_experiment(self.sink, tracking) or make_experiment(self.sink, self.uri, tracking)
+            if sent := send_waiting(self.sink, self.uri):
+                tell(f"{sent} results that had waited for {self.shown_uri} are in it now.")
+            end_stale(self.sink)
 
-    def _experiment_id(self, tracking: TrackingConfig) -> str:
-        found = existing_experiment(self.client, tracking)
-        if found is None:
-            location = artifact_folder(self.uri, tracking)
-            return str(self.client.create_experiment(self.experiment, artifact_location=location))
-        return found
+    def __enter__(self) -> "Store":
+        return self
 
-    def translated(self) -> contextlib.AbstractContextManager[None]:
-        """Turns what MLflow, the database or the file system raise into one sentence."""
-        return translated(self.uri)
+    def __exit__(self, *_: object) -> None:
+        left, self._growing = list(self._growing.values()), {}
+        with self._attempt():
+            self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left])
+        self.sink.close()
+        settle(self.uri)
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
-        with self.translated():
-            return finished_runs(self.client, self.experiment_id, fingerprints)
+        with translated(self.uri):
+            return last_finished(self.sink, self.experiment, fingerprints)
 
-    @undisturbed()
-    def write(self, record: Record, dataset: Dataset, ended: float, seconds: float, tags: Mapping[str, str]) -> str:
-        """Writes a trained run and returns its run id. `ended` is a Unix time, `seconds` how long it trained."""
-        start = int((ended - seconds) * 1000)
-        with self.translated():
-            run_id = self._create(record.name, start, {**record.tags, **tags})
-            with self.closing(run_id):
-                self._write_files(run_id, record.files)
-                per_step = seconds * 1000 / max(1, *(step for *_, step in record.metrics))
-                metrics = [
-                    Metric(key, value, start + int(step * per_step), step) for key, value, step in record.metrics
-                ]
-                params = [Param(key, value) for key, value in record.params.items()]
-                self.client.log_batch(run_id, params=params)
-                for first in range(0, len(metrics), BATCH):
-                    self.client.log_batch(run_id, metrics=metrics[first : first + BATCH])
-                self.client.log_inputs(run_id, [self._dataset_input(dataset)])
-                self.client.set_terminated(run_id, "FINISHED", int(ended * 1000))
-        return run_id
+    def write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record]) -> dict[int, str]:
+        """Writes trained runs and returns their run ids by place; what is missing there waits in the outbox.
 
-    @undisturbed()
-    def write_failure(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
-        """Writes a run that could not be trained, with status FAILED."""
-        with self.translated():
-            run_id = self._create(name, int(time.time() * 1000), tags)
-            self.client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
-            self.client.set_terminated(run_id, "FAILED")
-        return run_id
+        `record_of` gives the record of a place, again if it must.
+        """
+        grown = [place for place, fingerprint in enumerate(fingerprints) if fingerprint in self._growing]
+        new = [place for place, fingerprint in enumerate(fingerprints) if fingerprint not in self._growing]
+        written: dict[int, str] = {}
+        with self._attempt():
+            if grown:
+                self.sink.change([self._ending(record_of(place)) for place in grown])
+                written |= {place: self._growing[fingerprints[place]].run_id for place in grown}
+            entries = (self._entry(record_of(place)) for place in new)
+            for i, run_id in self.sink.create(self.experiment, entries):
+                written[new[i]] = run_id
+        for place in range(len(fingerprints)):
+            if place not in written:
+                self._post(self._content(record_of(place)))
+        for fingerprint in fingerprints:
+            self._growing.pop(fingerprint, None)
+        return written
 
-    @undisturbed()
+    def grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
+        """Shows runs that train, by fingerprint, as RUNNING, with the points of their curves that are new.
+
+        `record_of` gives what is known of one: name, params and tags. What the store cannot take now, the end brings.
+        """
+        with self._attempt():
+            new = [fingerprint for fingerprint in runs if fingerprint not in self._growing]
+            start = now()
+            entries = (self._opened(record_of(fingerprint), start) for fingerprint in new)
+            for place, run_id in self.sink.create(self.experiment, entries):
+                self._growing[new[place]] = Growing(run_id, start)
+            changes = [self._growth(self._growing[fingerprint], points) for fingerprint, points in runs.items()]
+            self.sink.change([change for change in changes if change.points])
+            for fingerprint, points in runs.items():
+                self._growing[fingerprint].points |= {(key, step) for key, _, step in points}
+
+    def write_failure(self, head: Record) -> str | None:
+        """Writes a run that could not be trained, with status FAILED, and returns its run id if the store has it."""
+        growing = self._growing.pop(head.tags["fingerprint"], None)
+        if growing:
+            return self._change(Change(growing.run_id, tags=head.tags, status="FAILED", end=now()))
+        entry = Entry(head.name, "FAILED", now(), now(), head.params, tags=about(head.tags))
+        with self._attempt():
+            for _, run_id in self.sink.create(self.experiment, [entry]):
+                return run_id
+        self._post(entry)
+        return None
+
     def open_sweep(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Makes the parent run of a sweep (RUNNING) and returns its run id."""
-        with self.translated():
-            run_id = self._create(name, int(time.time() * 1000), tags)
-            self.client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
-        return run_id
+        entry = Entry(name, "RUNNING", now(), params=params, tags=about(tags))
+        with undisturbed(), translated(self.uri):
+            return next(run_id for _, run_id in self.sink.create(self.experiment, [entry]))
 
-    @undisturbed()
     def close_sweep(
         self, run_id: str, status: str, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str
     ) -> None:
         """Writes a sweep's outcome to its parent run and ends it with `status` (FINISHED, FAILED, KILLED)."""
-        now = int(time.time() * 1000)
-        with self.translated():
-            self._write_files(run_id, files)
-            tags = [RunTag("mlflow.note.content", note)]
-            tables = [{"path": name, "type": "table"} for name in TABLES if name in files]
-            tags += [RunTag("mlflow.loggedArtifacts", json.dumps(tables))]
-            self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()], tags=tags)
-            self.client.set_terminated(run_id, status, now)
+        tables = [{"path": name, "type": "table"} for name in TABLES if name in files]
+        tags = {"mlflow.note.content": note, "mlflow.loggedArtifacts": json.dumps(tables)}
+        end = now()
+        points = [(key, value, end, 0) for key, value in metrics.items()]
+        self._change(Change(run_id, points, tags, files, status, end))
 
     def table(self, run_id: str, name: str) -> tuple[list[str], list[list[Any]]]:
         """Columns and rows of a run's table; both empty if the file is gone."""
         try:
-            content = json.loads(Path(self.client.download_artifacts(run_id, name)).read_bytes())
-        except STORE_ERRORS:
+            content = json.loads(self.sink.read(run_id, name))
+        except Exception as error:
+            if not is_trouble(error):
+                raise
             return [], []
         return content["columns"], content["data"]
 
-    def _create(self, name: str, start: int, tags: Mapping[str, str]) -> str:
-        about = {"mlflow.user": user(), "mlflow.source.name": "seedbed", "mlflow.source.type": "LOCAL"}
-        run = self.client.create_run(self.experiment_id, start, {**about, **tags}, name)
-        return str(run.info.run_id)
+    def send(self) -> int:
+        """Sends what this store could not take, if it can now, and returns how many results still wait for it."""
+        if self._has_failed:
+            self._rests_until = 0.0
+            with self._attempt():
+                send_waiting(self.sink, self.uri)
+        return len(self.outbox.waiting())
+
+    def _change(self, change: Change) -> str | None:
+        with self._attempt():
+            self.sink.change([change])
+            return change.run_id
+        self._post(change)
+        return None
+
+    def _post(self, content: Entry | Change) -> None:
+        with undisturbed():
+            self.outbox.keep(Letter(self.tracking, content, self.forced))
 
     @contextlib.contextmanager
-    def closing(self, run_id: str) -> Iterator[None]:
-        """Marks the run FAILED if the block does not come to its end."""
+    def _attempt(self) -> Iterator[None]:
+        """Lets a block write undisturbed; ends it silently if the store fails, which is then left alone for a while."""
         try:
-            yield
-        except BaseException:
-            with contextlib.suppress(*STORE_ERRORS):
-                self.client.set_terminated(run_id, "FAILED")
-            raise
+            with undisturbed():
+                self._check_rested()
+                yield
+        except UserError as error:
+            self._fail(str(error))
+        except Exception as error:
+            if not is_trouble(error):
+                raise
+            self._fail(reason_of(error, self.uri))
 
-    def _write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            self.client.log_artifacts(run_id, folder)
+    def _check_rested(self) -> None:
+        if self._has_failed:
+            if time.monotonic() < self._rests_until:
+                raise UserError("it failed a moment ago")
+            check_uri(self.uri)
 
-    def _dataset_input(self, dataset: Dataset) -> DatasetInput:
-        key = dataset.name, dataset.digest
-        if key not in self._datasets:
-            frame = pd.DataFrame(dataset.raw_X, columns=list(dataset.features))
-            for j, target in enumerate(dataset.targets):
-                frame[target if target not in frame else f"target {target}"] = dataset.raw_y[:, j]
-            target = str(frame.columns[-1])
-            described = from_pandas(frame, targets=target, name=dataset.name[:500], digest=dataset.digest).to_dict()
-            described |= {"source_type": "code", "source": json.dumps({"tags": {"mlflow.source.name": "seedbed"}})}
-            entity = DatasetEntity(**described)
-            self._datasets[key] = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-        return self._datasets[key]
-
-
-def existing_experiment(client: MlflowClient, tracking: TrackingConfig) -> str | None:
-    """The id of the experiment that a config asks for, None if there is none yet. Raises UserError for an unfit one."""
-    name = tracking.experiment
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return None
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"The MLflow experiment {name!r} in {public_uri(tracking.uri)} is deleted: restore it there, or "
-            "choose another name with tracking.experiment."
-        )
-    if tracking.artifacts is not None:
-        wanted = Path(tracking.artifacts).expanduser().absolute().as_uri()
-        if wanted != found.artifact_location:
-            raise UserError(
-                f"tracking.artifacts is {tracking.artifacts}, but the MLflow experiment {name!r} keeps "
-                f"its files in {found.artifact_location}: leave it out, or choose another tracking.experiment."
+    def _fail(self, reason: str) -> None:
+        self._rests_until = time.monotonic() + REST_SECONDS
+        if not self._has_failed:
+            self._has_failed = True
+            self.tell(
+                f"The store {self.shown_uri} fails ({reason}): results wait in {self.outbox.folder} from here on."
             )
-    return str(found.experiment_id)
+
+    def _content(self, record: Record) -> Entry | Change:
+        return self._ending(record) if record.tags["fingerprint"] in self._growing else self._entry(record)
+
+    def _entry(self, record: Record) -> Entry:
+        end = now()
+        start = end - int(record.seconds * 1000)
+        points = timed(record.metrics, start, end)
+        data = described(record.dataset)
+        return Entry(record.name, "FINISHED", start, end, record.params, points, about(record.tags), data, record.files)
+
+    def _opened(self, record: Record, start: int) -> Entry:
+        tags, data = about(record.tags), described(record.dataset)
+        return Entry(record.name, "RUNNING", start, params=record.params, tags=tags, dataset=data)
+
+    def _growth(self, run: Growing, points: Points) -> Change:
+        new = [point for point in points if (point[0], point[2]) not in run.points]
+        return Change(run.run_id, timed(new, now(), now()))
+
+    def _ending(self, record: Record) -> Change:
+        run, end = self._growing[record.tags["fingerprint"]], now()
+        new = [point for point in record.metrics if (point[0], point[2]) not in run.points]
+        return Change(run.run_id, timed(new, run.start, end), record.tags, record.files, "FINISHED", end)
 
 
-def finished_runs(client: MlflowClient, experiment_id: str, fingerprints: Sequence[str]) -> dict[str, Kept]:
-    """The FINISHED runs of an experiment that have one of the fingerprints, by fingerprint."""
-    wanted = set(fingerprints)
-    query = f"attributes.status = 'FINISHED' AND tags.fingerprint {in_or_any(fingerprints)}"
-    kept = map(as_kept, search(client, experiment_id, query))
-    return {one.tags["fingerprint"]: one for one in kept if one.tags["fingerprint"] in wanted}
+@dataclass(frozen=True)
+class Glance:
+    """An MLflow experiment that a sweep would write to, looked at without making anything; it need not exist yet."""
+
+    tracking: TrackingConfig
+    tell: Tell
+
+    def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
+        """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
+        uri = self.tracking.uri or DEFAULT_URI
+        check_artifacts(self.tracking.artifacts)
+        sink = existing_sink(uri, self.tell)
+        with translated(uri):
+            experiment = existing_experiment(sink, self.tracking) if sink else None
+            return last_finished(sink, experiment, fingerprints) if sink and experiment else {}
 
 
-def search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[StoredRun]:
-    """The runs of an experiment that a query finds, page after page."""
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, 1, PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str]) -> dict[str, Kept]:
+    """The FINISHED runs that have one of the fingerprints, by fingerprint; of several the one that ended last."""
+    return {value: runs[-1] for value, runs in sink.finished(experiment, "fingerprint", fingerprints).items()}
 
 
-def as_kept(run: StoredRun) -> Kept:
-    """What is asked of a run found in the store."""
-    return Kept(run.info.run_id, dict(run.data.metrics), dict(run.data.tags))
+def end_stale(sink: Sink) -> None:
+    """Marks runs KILLED that are RUNNING in the store and whose process is gone."""
+    gone = [run_id for run_id, process in sink.running(PROCESS).items() if is_gone(process)]
+    sink.change([Change(run_id, status="KILLED", end=now()) for run_id in gone])
 
 
-@contextlib.contextmanager
-def translated(uri: str, about: str = "") -> Iterator[None]:
-    """Turns what MLflow, the database or the file system raise into a UserError; `about` is what was asked for."""
-    try:
-        yield
-    except STORE_ERRORS as error:
-        shown = public_uri(uri) or ""
-        reason = first_sentence(str(error).replace(uri, shown)) or type(error).__name__
-        if about:
-            raise UserError(f"{about} cannot be read from {shown} ({reason}).") from error
-        raise UserError(f"The store {shown} cannot be used ({reason}): check tracking.uri.") from error
+def timed(metrics: Points, start: int, end: int) -> list[Point]:
+    """Points with times between two, as if each step had taken as long."""
+    per_step = (end - start) / max(1, *(step for *_, step in metrics), 1)
+    return [(key, value, start + int(step * per_step), step) for key, value, step in metrics]
 
 
-def in_or_any(fingerprints: Sequence[str]) -> str:
-    """The search condition for few fingerprints by name, for many any: one long search beats many short ones."""
-    few = len(fingerprints) == 1
-    return f"= '{fingerprints[0]}'" if few else "LIKE '%'"
+def about(tags: Mapping[str, str]) -> dict[str, str]:
+    """A run's tags with those that say who wrote it."""
+    source = {"mlflow.user": user(), "mlflow.source.name": "seedbed", "mlflow.source.type": "LOCAL"}
+    return {**source, PROCESS: this_process(), **tags}
 
 
-def check_artifacts(folder: str | None) -> None:
-    """Raises UserError if `folder` can never be one, before a database is made for nothing."""
-    if folder is not None:
-        path = Path(folder).expanduser().absolute()
-        stands = next(place for place in (path, *path.parents) if place.exists())
-        if not (stands.is_dir() and os.access(stands, os.W_OK)):
-            raise UserError(f"tracking.artifacts is {folder}, but {stands} is no folder that can be written to.")
-
-
-def artifact_folder(uri: str, tracking: TrackingConfig) -> str | None:
-    """Where a new experiment keeps its files: `tracking.artifacts`, else `<name>-artifacts` beside the database file.
-
-    A server (None) decides for itself. Raises UserError if the folder cannot be made.
-    """
-    scheme = uri.split(":", 1)[0]
-    if tracking.artifacts is not None:
-        folder = Path(tracking.artifacts).expanduser().absolute()
-    elif scheme.startswith("sqlite"):
-        file = database_file(uri)
-        folder = file.with_name(f"{file.stem}-artifacts")
-    elif scheme in ("http", "https"):
-        return None
-    else:
-        folder = Path("mlflow-artifacts").absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made ({error.strerror}): change tracking.artifacts.") from error
-    return folder.as_uri()
-
-
-def first_sentence(text: str) -> str:
-    """The first line of a library's message, without its full stop, at most 200 characters."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line[:200].rstrip(".: ")
+def now() -> int:
+    """Ms since 1970."""
+    return int(time.time() * 1000)
 
 
 def user() -> str:

@@ -39,7 +39,7 @@ def both(**changes: Any) -> tuple[Run, Result]:
 
 def record(**changes: Any) -> Record:
     """The record of a run."""
-    return make_record(*both(**changes), ENVIRONMENT, "#0072b2")
+    return make_record(*both(**changes), ENVIRONMENT, {"mlflow.runColor": "#0072b2"})
 
 
 def arrays(content: bytes) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def test_depth_and_width(hidden: list[int], depth: str, width: str) -> None:
 
 def test_the_metrics_that_sum_a_run_up() -> None:
     one, its = both(epochs=30, metrics=["mean_abs"], learning_rate=3.0)
-    found = {key: value for key, value, _ in make_record(one, its, ENVIRONMENT, "#fff").metrics if "result/" in key}
+    found = {key: value for key, value, _ in make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#fff"}).metrics if "result/" in key}
     best = its.curves["loss"].min()
     assert found == {
         "result/updates": 30,
@@ -183,7 +183,7 @@ def test_a_loss_of_0_has_no_logarithm() -> None:
 
 def test_tags_of_a_run() -> None:
     one, its = both(epochs=3)
-    assert make_record(one, its, ENVIRONMENT, "#0072b2").tags == {
+    assert make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#0072b2"}).tags == {
         "fingerprint": one.fingerprint,
         "cell": one.cell,
         "mlflow.runColor": "#0072b2",
@@ -201,7 +201,7 @@ def test_a_run_that_was_never_finite_is_recorded_without_a_curve() -> None:
 def test_a_run_that_diverged_on_the_way_is_recorded_up_to_there() -> None:
     growing = {"X": [[1.0, 0.5]], "y": [[2.0]], "hidden": [], "derivative": "of_activation", "learning_rate": 2e307}
     one, its = both(**growing, epochs=500)
-    found = make_record(one, its, ENVIRONMENT, "#fff")
+    found = make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#fff"})
     assert its.diverged_at is not None
     assert 1 < its.diverged_at < 500
     assert found.tags["diverged_at"] == str(its.diverged_at)

@@ -1,0 +1,88 @@
+"""Which sink an address gets, and one sentence for whatever goes wrong behind it."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.address import absolute, check_uri, is_database
+from pipeline.bulk import BulkSink, is_known
+from pipeline.config import public_uri
+from pipeline.database import is_store, prepare
+from pipeline.errors import UserError
+from pipeline.sink import Sink
+
+CLIENT_THREADS = 4  # runs written at a time over HTTP
+
+
+Tell = Callable[[str], None]
+
+
+def open_sink(uri: str, tell: Tell) -> Sink:
+    """The sink of a store, which is made if it is a database that has none yet; `tell` takes notes for the user.
+
+    Raises UserError if that cannot be.
+    """
+    check_uri(uri)
+    with translated(uri):
+        prepare(uri)
+        return sink_of(uri, tell)
+
+
+def existing_sink(uri: str, tell: Tell) -> Sink | None:
+    """The sink of a store that is there; None for a database that has no tables of MLflow. Makes nothing."""
+    check_uri(uri)
+    with translated(uri):
+        return sink_of(uri, tell) if is_store(uri) else None
+
+
+def sink_of(uri: str, tell: Tell) -> Sink:
+    """The bulk sink for a database with the tables of the tested MLflow, else MLflow's client."""
+    if is_database(uri):
+        engine = create_engine(absolute(uri))
+        if is_known(engine):
+            return BulkSink(engine)
+        engine.dispose()
+        tell(
+            f"The tables in {public_uri(uri)} are not those of the MLflow that this Seedbed was tested with, so runs "
+            "are written by MLflow's own client, which is slower."
+        )
+    from pipeline.client import ClientSink
+
+    return ClientSink(absolute(uri), 1 if is_database(uri) else CLIENT_THREADS)
+
+
+@contextlib.contextmanager
+def translated(uri: str, about: str = "") -> Iterator[None]:
+    """Turns what MLflow, the database or the file system raise into a UserError; `about` is what was asked for."""
+    try:
+        yield
+    except Exception as error:
+        if not is_trouble(error):
+            raise
+        shown, reason = public_uri(uri), reason_of(error, uri)
+        if about:
+            raise UserError(f"{about} cannot be read from {shown} ({reason}).") from error
+        raise UserError(f"The store {shown} cannot be used ({reason}): check tracking.uri.") from error
+
+
+def reason_of(error: Exception, uri: str) -> str:
+    """Why a store failed, in a few of its own words, without what is secret in its address."""
+    said = str(getattr(error, "orig", None) or error).replace(uri, public_uri(uri) or "")
+    return first_sentence(said) or type(error).__name__
+
+
+def is_trouble(error: Exception) -> bool:
+    """True for what a store raises, a database driver that is not installed among it; else it is an error of ours."""
+    if isinstance(error, SQLAlchemyError | OSError | ImportError):
+        return True
+    exceptions = sys.modules.get("mlflow.exceptions")  # asked only where MLflow was imported
+    return exceptions is not None and isinstance(error, exceptions.MlflowException)
+
+
+def first_sentence(text: str) -> str:
+    """The first line of a library's message, without its full stop, at most 200 characters."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line[:200].rstrip(".: ")

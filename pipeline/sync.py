@@ -1,0 +1,58 @@
+"""Sends what waits in the outbox to its store."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import TrackingConfig
+from pipeline.interrupts import let_through
+from pipeline.outbox import Outbox, discard, read
+from pipeline.place import existing_experiment, make_experiment
+from pipeline.sink import Change, Entry, Sink
+
+TOGETHER = 500  # letters that are in memory at a time
+
+
+def send_waiting(sink: Sink, uri: str) -> int:
+    """Sends all that waits for a store and returns how many letters that were. Raises what the store raises.
+
+    A new run that is FINISHED there already is dropped: somebody trained it again, or an earlier sending was cut off.
+    """
+    with Outbox(uri).emptying() as folders:
+        for start in range(0, len(folders), TOGETHER):
+            send(sink, uri, folders[start : start + TOGETHER])
+        return len(folders)
+
+
+def send(sink: Sink, uri: str, folders: Sequence[Path]) -> None:
+    """Sends some letters: new runs, then changes."""
+    entries: dict[TrackingConfig, dict[Path, Entry]] = defaultdict(dict)
+    changes: dict[Path, Change] = {}
+    forced: set[Path] = set()
+    for folder in folders:
+        letter = read(folder)
+        if isinstance(letter.content, Change):
+            changes[folder] = letter.content
+        else:
+            entries[letter.tracking][folder] = letter.content
+        if letter.is_forced:
+            forced.add(folder)
+    for tracking, of_experiment in entries.items():
+        send_entries(sink, uri, tracking, of_experiment, forced)
+    for folder, change in changes.items():
+        let_through()
+        sink.change([change])
+        discard(folder)
+
+
+def send_entries(sink: Sink, uri: str, tracking: TrackingConfig, entries: dict[Path, Entry], forced: set[Path]) -> None:
+    """Sends new runs to their experiment, which is made if it is not there."""
+    experiment = existing_experiment(sink, tracking) or make_experiment(sink, uri, tracking)
+    fingerprints = {folder: entry.tags.get("fingerprint", "") for folder, entry in entries.items()}
+    found = sink.finished(experiment, "fingerprint", fingerprints.values())
+    there = {folder for folder, value in fingerprints.items() if value in found and folder not in forced}
+    for folder in there:
+        discard(folder)
+    new = [folder for folder in entries if folder not in there]
+    for place, _ in sink.create(experiment, (entries[folder] for folder in new)):
+        discard(new[place])
