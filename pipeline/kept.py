@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from sqlalchemy import create_engine, inspect
 
 from pipeline import track  # first: it sets MLflow's environment
-from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
+from pipeline.address import DEFAULT_URI, absolute, check_uri
 from pipeline.config import DataConfig, TrackingConfig, public_uri
 from pipeline.data import Dataset, make_dataset
+from pipeline.database import is_store
 from pipeline.errors import UserError
 
 from mlflow import MlflowClient  # isort: skip
@@ -37,7 +37,7 @@ class Reader:
         """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
         check_uri(uri)
         self.uri, self.shown_uri = uri, public_uri(uri) or ""
-        if uri.startswith("sqlite") and not database_file(uri).exists():
+        if not is_store(uri):
             raise UserError(
                 f"There is no store at {self.shown_uri}: train something first (`seedbed sweep`), "
                 "or name another with tracking.uri=."
@@ -111,19 +111,6 @@ class Glance:
             client = MlflowClient(tracking_uri=absolute(uri))
             experiment_id = track.existing_experiment(client, self.tracking)
             return track.finished_runs(client, experiment_id, fingerprints) if experiment_id else {}
-
-
-def is_store(uri: str) -> bool:
-    """False for a database that has no tables of MLflow yet: its client would make them. A server is a store."""
-    if uri.startswith("http"):
-        return True
-    if uri.startswith("sqlite") and not database_file(uri).exists():
-        return False
-    engine = create_engine(uri)
-    try:
-        return inspect(engine).has_table("experiments")
-    finally:
-        engine.dispose()
 
 
 @dataclass(frozen=True)
