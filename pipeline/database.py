@@ -1,8 +1,9 @@
 """A store's database: looked at before MLflow opens it, made once and whole, kept quick.
 
-MLflow is imported where it is used: the tracking room sets its environment first.
+MLflow is imported where it is used: it takes seconds.
 """
 
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -13,12 +14,15 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from pipeline.address import absolute, check_login, database_file, is_database, scheme_of
 from pipeline.config import public_uri
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from pipeline.api import MlflowClient
 
 REVISION = "dc11669786a5"  # of the schema that MLflow 3.17 makes, with which all of this is tested
@@ -221,6 +225,7 @@ def is_network(file: Path, mounts: str = "/proc/self/mountinfo") -> bool:
 
 
 TUNED: set[Path] = set()  # the SQLite files whose connections are tuned
+ENGINES: "WeakSet[Engine]" = WeakSet()  # who has made connections, MLflow's stores among them
 
 
 def tune_connections(file: Path) -> None:
@@ -234,13 +239,15 @@ def tune_connections(file: Path) -> None:
 
 @functools.cache
 def watch_connections() -> None:
-    """Tells SQLAlchemy, once a process, to call `tuned`."""
+    """Tells SQLAlchemy, once a process, whom to call; what is open is closed when the process ends."""
     from sqlalchemy import Engine, event
 
-    event.listen(Engine, "connect", tuned)
+    event.listen(Engine, "connect", tune)
+    event.listen(Engine, "engine_connect", lambda connection: ENGINES.add(connection.engine))
+    atexit.register(close_connections)
 
 
-def tuned(connection: Any, _: object) -> None:
+def tune(connection: Any, _: object) -> None:
     """Sets a new connection of SQLAlchemy's up, if it is one to a file of ours."""
     if isinstance(connection, sqlite3.Connection):
         place = connection.execute("PRAGMA database_list").fetchone()[2]
@@ -250,9 +257,17 @@ def tuned(connection: Any, _: object) -> None:
                 connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def close_connections() -> None:
+    """Closes what MLflow keeps open of our files; it opens anew. The last to close one removes its write-ahead log."""
+    for engine in list(ENGINES):
+        if Path(engine.url.database or "").resolve() in TUNED:
+            engine.dispose()
+
+
 def settle(uri: str) -> None:
     """After a sweep: statistics for the query planner (the UI's charts draw 30 times faster), and one whole file."""
     if scheme_of(uri) == "sqlite":
+        close_connections()
         settle_file(database_file(uri))
     elif scheme_of(uri) == "postgresql":
         from sqlalchemy import create_engine, text

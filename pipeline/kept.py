@@ -12,11 +12,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.address import DEFAULT_URI, absolute, check_uri, database_file
+from pipeline.address import DEFAULT_URI, absolute, check_uri
 from pipeline.api import MlflowClient
 from pipeline.api import Run as StoredRun
 from pipeline.config import DataConfig, public_uri
 from pipeline.data import Dataset, make_dataset
+from pipeline.database import is_store
 from pipeline.errors import UserError
 from pipeline.sinks import translated
 
@@ -35,7 +36,7 @@ class Reader:
         """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
         check_uri(uri)
         self.uri, self.shown_uri = uri, public_uri(uri) or ""
-        if uri.startswith("sqlite") and not database_file(uri).exists():
+        if not is_store(uri):
             raise UserError(
                 f"There is no store at {self.shown_uri}: train something first (`seedbed sweep`), "
                 "or name another with tracking.uri=."

@@ -174,8 +174,7 @@ BAD = [
     ),
     (
         "train tracking.uri=sqlite:///text.txt",
-        "The store sqlite:///text.txt cannot be used ((sqlite3.DatabaseError) file is not a database): "
-        "check tracking.uri.",
+        "The store sqlite:///text.txt cannot be used (file is not a database): check tracking.uri.",
     ),
     (
         "train \"tracking.experiment='  '\"",

@@ -161,7 +161,11 @@ def test_depth_and_width(hidden: list[int], depth: str, width: str) -> None:
 
 def test_the_metrics_that_sum_a_run_up() -> None:
     one, its = both(epochs=30, metrics=["mean_abs"], learning_rate=3.0)
-    found = {key: value for key, value, _ in make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#fff"}).metrics if "result/" in key}
+    found = {
+        key: value
+        for key, value, _ in make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#fff"}).metrics
+        if "result/" in key
+    }
     best = its.curves["loss"].min()
     assert found == {
         "result/updates": 30,
