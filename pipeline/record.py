@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import RunConfig, public_uri
 from pipeline.identity import Run
+from pipeline.points import curve_steps
 from pipeline.stack import Result
 
 Array = NDArray[np.float64]
@@ -64,22 +65,6 @@ def params(run: Run) -> dict[str, str]:
         "network.n_params": run.parameters,
     }
     return {key: str(value) for key, value in (run.identity | shape).items()}
-
-
-def curve_steps(updates: int, planned: int, points: int) -> list[int]:
-    """Which update counts of a curve to show: at most `points`, the same for all runs of `planned` updates.
-
-    Half of them are spread evenly, half on a log scale, as a curve may be looked at on either; always 0 and the last.
-    A run that ended early, after `updates`, has those it reached and its last.
-    """
-    if planned + 1 <= points:
-        steps = set(range(planned + 1))
-    else:
-        half = points // 2
-        even = np.linspace(0, planned, points - half)
-        log = np.geomspace(1, planned, half) if half > 1 else [planned]
-        steps = {round(step) for step in (*even, *log)}
-    return sorted({step for step in steps if step < updates} | {updates})
 
 
 def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
