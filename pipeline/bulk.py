@@ -124,7 +124,7 @@ class BulkSink:
             .where(RUNS.c.status == "RUNNING", RUNS.c.lifecycle_stage == "active", TAGS.c.key == tag)
         )
         with self.engine.connect() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())
 
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
@@ -173,7 +173,7 @@ def among(
     """Run id and columns of the rows of a table that meet a condition and belong to the runs."""
     for block in blocks(list(run_ids), MANY):
         query = sa.select(of.c.run_uuid, *(of.c[name] for name in columns))
-        yield from connection.execute(query.where(condition, of.c.run_uuid.in_(block))).tuples()
+        yield from connection.execute(query.where(condition, of.c.run_uuid.in_(block)))
 
 
 def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

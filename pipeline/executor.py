@@ -27,6 +27,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pipeline.config import ExecutorConfig
 from pipeline.identity import Run
+from pipeline.points import Glimpse, Live
 from pipeline.stack import Result, longest_of, make_stacks, train_stack, updates_of
 from pipeline.train import Progress
 
@@ -43,6 +44,7 @@ SECONDS_A_LAYER = 40e-6
 WORTH_WORKERS = 1.5  # seconds of training from which `auto` starts workers, which takes 0.3 s
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("PROGRESS", default=None)
+LIVE: ContextVar[Live | None] = ContextVar("LIVE", default=None)
 
 
 class WorkerDiedError(RuntimeError):
@@ -57,6 +59,10 @@ class StackExecutor(Executor):
     def news(self) -> int:
         """How many updates were made since this was called last, if nobody was told of them yet."""
         return 0
+
+    def glimpses(self) -> list[Glimpse]:
+        """What became known of curves since this was called last, if nobody was told of it yet."""
+        return []
 
 
 class Serial(StackExecutor):
@@ -88,7 +94,8 @@ class Processes(StackExecutor):
     def __init__(self, workers: int) -> None:
         self.room = 2 * workers
         self._told = 0
-        self._workers = [Worker() for _ in range(workers)]
+        self._glimpses: SimpleQueue[Glimpse] = SimpleQueue()
+        self._workers = [Worker(self._glimpses) for _ in range(workers)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -111,6 +118,10 @@ class Processes(StackExecutor):
         made = sum(worker.made.value for worker in self._workers)
         self._told, told = made, self._told
         return made - told
+
+    def glimpses(self) -> list[Glimpse]:
+        """What workers sent since the last call; a stack that is trained again is seen from its beginning again."""
+        return [self._glimpses.get() for _ in range(self._glimpses.qsize())]
 
     def pids(self) -> list[int]:
         """The process ids of the workers that run now."""
@@ -141,12 +152,14 @@ class Processes(StackExecutor):
 class Worker:
     """A place for one worker process, which is started when it is needed and replaced when it has died.
 
-    `made` counts the updates of all stacks trained at this place; the process writes it, in shared memory.
+    `made` counts the updates of all stacks trained at this place; the process writes it, in shared memory. What it
+    sends through its pipe goes to `glimpses`.
     """
 
     starting = threading.Lock()  # shared by all: a start changes this process's environment for a moment
 
-    def __init__(self) -> None:
+    def __init__(self, glimpses: SimpleQueue[Glimpse]) -> None:
+        self._glimpses = glimpses
         self.made = multiprocessing.get_context("spawn").RawValue(ctypes.c_longlong)
         self.process: BaseProcess | None = None
         self._pool: ProcessPoolExecutor | None = None
@@ -170,10 +183,13 @@ class Worker:
         with self.starting, plain_start():
             if self._killed:
                 raise BrokenProcessPool
-            pool = ProcessPoolExecutor(1, context, start_worker, (self.made,))
+            receiver, sender = context.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(1, context, start_worker, (self.made, sender))
             first = pool.submit(os.getpid)
             (self.process,) = pool._processes.values()  # has no public name before Python 3.14
             self._pool = pool
+        sender.close()  # the process has the only other end: reading stops when it dies, whatever it was sending
+        threading.Thread(target=receive, args=(receiver, self._glimpses), daemon=True).start()
         first.result()  # a process that dies with a long message on its way to it may hang older Pythons
         return pool
 
@@ -228,8 +244,25 @@ def plain_start() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def start_worker(made: ctypes.c_longlong) -> None:
-    """What a worker does first: leaves Ctrl-C to the driver, ends when the driver does, counts updates into `made`."""
+def receive(receiver: "connection.Connection[Any, Glimpse]", glimpses: SimpleQueue[Glimpse]) -> None:
+    """In a thread of the driver: takes what a worker sends until that ends."""
+    with receiver, contextlib.suppress(EOFError, OSError):
+        while True:
+            glimpses.put(receiver.recv())
+
+
+def send(glimpses: SimpleQueue[Glimpse], sender: "connection.Connection[Glimpse, Any]") -> None:
+    """In a thread of a worker, so that training never waits for the driver: sends what is put into the queue."""
+    with sender, contextlib.suppress(OSError):  # the driver is gone
+        while True:
+            sender.send(glimpses.get())
+
+
+def start_worker(made: ctypes.c_longlong, sender: "connection.Connection[Glimpse, Any]") -> None:
+    """What a worker does first: leaves Ctrl-C to the driver, ends when the driver does, prepares to tell its news.
+
+    It counts updates into `made`, and sends glimpses.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_driver, daemon=True).start()
 
@@ -237,6 +270,9 @@ def start_worker(made: ctypes.c_longlong) -> None:
         made.value += updates
 
     PROGRESS.set(count)
+    glimpses: SimpleQueue[Glimpse] = SimpleQueue()
+    threading.Thread(target=send, args=(glimpses, sender), daemon=True).start()
+    LIVE.set(glimpses.put)
 
 
 def end_with_driver() -> None:
@@ -249,28 +285,73 @@ def end_with_driver() -> None:
 
 def train_here(stack: Sequence[Run]) -> list[Result]:
     """Trains a stack, wherever this is called."""
-    return train_stack(stack, PROGRESS.get())
+    return train_stack(stack, PROGRESS.get(), live=LIVE.get())
 
 
 def train_stacks(
-    executor: StackExecutor, stacks: Sequence[list[Run]], progress: Progress
+    executor: StackExecutor,
+    stacks: Sequence[list[Run]],
+    progress: Progress,
+    live: Callable[[list[Run], Glimpse], None] | None = None,
 ) -> Iterator[tuple[list[Run], Future[list[Result]]]]:
     """Has stacks trained, the longest first, and yields each with its results when it has ended.
 
-    No more than `executor.room` of them are under way or wait to be taken, as their curves take much memory.
+    No more than `executor.room` of them are under way or wait to be taken, as their curves take much memory. `live` is
+    called here, in the caller's thread, with a stack that trains for long and the points that became known of it.
     """
     waiting = deque(sorted(stacks, key=rough_seconds, reverse=True))
     pending: dict[Future[list[Result]], list[Run]] = {}
+    under_way = UnderWay(live)
     while waiting or pending:
         while waiting and len(pending) < executor.room:
             stack = waiting.popleft()
-            pending[executor.submit(train_here, stack)] = stack
+            pending[under_way.submit(executor, stack)] = stack
         done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        for future in done:
+            under_way.remove(pending[future])
+        for glimpse in executor.glimpses():
+            under_way.tell(glimpse)
         if updates := executor.news():
             progress(updates)
         if done:
             future = done.pop()
             yield pending.pop(future), future
+
+
+class UnderWay:
+    """The stacks that are in training, and which of their points `live` was told of: each is told once.
+
+    A stack whose worker died is seen from its beginning again, and a glimpse may come later than the results.
+    """
+
+    def __init__(self, live: Callable[[list[Run], Glimpse], None] | None) -> None:
+        self._live = live
+        self._stacks: dict[str, list[Run]] = {}  # by fingerprint, as are the last steps that were told
+        self._told: dict[str, int] = {}
+
+    def submit(self, executor: StackExecutor, stack: list[Run]) -> Future[list[Result]]:
+        """Has a stack trained; an executor that does so at once, in this thread, tells at once."""
+        self._stacks |= {run.fingerprint: stack for run in stack}
+        token = LIVE.set(self.tell if self._live else None)
+        try:
+            return executor.submit(train_here, stack)
+        finally:
+            LIVE.reset(token)
+
+    def tell(self, glimpse: Glimpse) -> None:
+        """Tells what is new in a glimpse of a stack that is in training."""
+        stack = self._stacks.get(next(iter(glimpse.points)))
+        points = {one: points.behind(self._told.get(one, -1)) for one, points in glimpse.points.items()}
+        points = {one: some for one, some in points.items() if len(some.steps)}
+        if self._live and stack and points:
+            self._told |= {one: int(some.steps[-1]) for one, some in points.items()}
+            self._live(stack, Glimpse(points))
+
+    def remove(self, stack: Sequence[Run]) -> None:
+        """Forgets a stack, which has its results."""
+        for run in stack:
+            self._stacks.pop(run.fingerprint, None)
+            self._told.pop(run.fingerprint, None)
 
 
 def make_executor(workers: int, progress: Progress) -> StackExecutor:

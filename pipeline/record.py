@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import RunConfig, public_uri
 from pipeline.data import Dataset
 from pipeline.identity import Run
+from pipeline.points import Points, curve_steps
 from pipeline.stack import Result
 
 Array = NDArray[np.float64]
@@ -74,23 +75,6 @@ def params(run: Run) -> dict[str, str]:
     return {key: str(value) for key, value in (run.identity | shape).items()}
 
 
-@functools.lru_cache(maxsize=64)
-def curve_steps(updates: int, planned: int, points: int) -> list[int]:
-    """Which update counts of a curve to show: at most `points`, the same for all runs of `planned` updates.
-
-    Half of them are spread evenly, half on a log scale, as a curve may be looked at on either; always 0 and the last.
-    A run that ended early, after `updates`, has those it reached and its last.
-    """
-    if planned + 1 <= points:
-        steps = set(range(planned + 1))
-    else:
-        half = points // 2
-        even = np.linspace(0, planned, points - half)
-        log = np.geomspace(1, planned, half) if half > 1 else [planned]
-        steps = {round(step) for step in (*even, *log)}
-    return sorted({step for step in steps if step < updates} | {updates})
-
-
 def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
     """The thinned curves as metrics `curve/<name>`; step = updates. Empty for a run that was never finite."""
     length = len(curves["loss"])
@@ -98,6 +82,16 @@ def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[s
         return []
     steps = curve_steps(length - 1, config.training.epochs, config.tracking.curve_points)
     return [(f"curve/{name}", float(curve[step]), step) for name, curve in curves.items() for step in steps]
+
+
+def curve_metrics(points: Points) -> list[tuple[str, float, int]]:
+    """Points of curves as metrics `curve/<name>`; step = updates."""
+    steps = points.steps.tolist()
+    return [
+        (f"curve/{name}", value, step)
+        for name, values in points.values.items()
+        for value, step in zip(values.tolist(), steps, strict=True)
+    ]
 
 
 def summary(result: Result) -> list[tuple[str, float, int]]:

@@ -13,6 +13,7 @@ from pipeline.initial import initial_weights, stack_weights
 from pipeline.losses import RAW_SUMS, in_convention, slope
 from pipeline.network import LANES, Rule
 from pipeline.pace import best_width
+from pipeline.points import Live, Watcher, conventions
 from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
 
 Array = NDArray[np.float64]
@@ -82,8 +83,7 @@ def trajectory_key(run: Run) -> object:
 
 def raw_sums(run: Run) -> tuple[str, ...]:
     """The raw sums that the run's loss and metrics are made of."""
-    training = run.config.training
-    return tuple(sorted({RAW_SUMS[name] for name in (training.loss, *training.metrics)}))
+    return tuple(sorted({RAW_SUMS[name] for name in conventions(run).values()}))
 
 
 def chunks(group: list[list[Run]], share: int, curve_bytes: int) -> Iterator[list[Run]]:
@@ -121,11 +121,17 @@ def updates_of(stack: Iterable[Run]) -> int:
     return sum(map(longest_of, trajectories_of(stack)))
 
 
-def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots: Sequence[int] = ()) -> list[Result]:
+def train_stack(
+    runs: Sequence[Run],
+    progress: Progress | None = None,
+    snapshots: Sequence[int] = (),
+    live: Live | None = None,
+) -> list[Result]:
     """Trains runs of one stack (see `make_stacks`) and returns a result for each, in their order.
 
     `snapshots` are further update counts at which every run that gets so far keeps its network. `progress` is called
-    with numbers of updates made, each trajectory's counted once.
+    with numbers of updates made, each trajectory's counted once; `live`, if training takes long, with points of the
+    curves that became known.
     """
     started = time.perf_counter()
     groups = trajectories_of(runs)
@@ -136,9 +142,9 @@ def train_stack(runs: Sequence[Run], progress: Progress | None = None, snapshots
         for group in groups
     ]
     rates = np.array([head.config.training.learning_rate for head in heads])
-    trajectories = train(
-        problem_of(heads[0]), stack_weights(drawn, heads[0].config.network.bias), rates, stops, progress
-    )
+    weights = stack_weights(drawn, heads[0].config.network.bias)
+    watcher = Watcher(groups, live) if live else None
+    trajectories = train(problem_of(heads[0]), weights, rates, stops, progress, watch=watcher)
     seconds = (time.perf_counter() - started) / len(runs)
     results = {
         id(run): result_of(run, trajectory, tuple(matrices), seconds)
@@ -161,12 +167,12 @@ def result_of(run: Run, trajectory: Trajectory, initial: tuple[Array, ...], seco
     entries = run.dataset.y.size
     updates = min(training.epochs, trajectory.last_finite)
 
-    def curve(name: str) -> Array:
-        return in_convention(name, trajectory.curves[RAW_SUMS[name]][: updates + 1], entries)
+    def curve(convention: str) -> Array:
+        return in_convention(convention, trajectory.curves[RAW_SUMS[convention]][: updates + 1], entries)
 
     return Result(
         updates=max(updates, 0),
-        curves={"loss": curve(training.loss)} | {name: curve(name) for name in training.metrics},
+        curves={name: curve(convention) for name, convention in conventions(run).items()},
         initial=initial,
         final=trajectory.snapshots[max(updates, 0)],
         snapshots={stop: state for stop, state in trajectory.snapshots.items() if stop <= max(updates, 0)},

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.environment import environment
 from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
 from pipeline.identity import Run
-from pipeline.record import Record, colors, make_head, make_record, summary
+from pipeline.points import Glimpse
+from pipeline.record import Record, colors, curve_metrics, make_head, make_record, summary
 from pipeline.stack import Result
 
 if TYPE_CHECKING:
@@ -95,8 +96,14 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
     def progress(updates: int) -> None:
         report(updates, ())
 
+    def show(stack: Sequence[Run], glimpse: Glimpse) -> None:
+        runs = {run.fingerprint: run for run in stack}
+        if store:
+            points = {one: curve_metrics(known) for one, known in glimpse.points.items()}
+            store.grow(points, lambda one: make_head(runs[one], tags_of(runs[one])))
+
     with make_executor(plan.workers, progress) as executor:
-        for stack, future in train_stacks(executor, plan.stacks, progress):
+        for stack, future in train_stacks(executor, plan.stacks, progress, show if store else None):
             for outcome in stack_outcomes(stack, future, store, tags_of):
                 progress(executor.news())  # workers train on while this process writes
                 yield outcome

@@ -6,6 +6,7 @@ A longer training begins with the very bits of a shorter one.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from pipeline.program import Array, numeric_state
 Progress = Callable[[int], None]
 Advance = Callable[[Stack, dict[str, Array], int, int], None]
 
-REPORT_EVERY = 500
+REPORT_EVERY = 500  # updates, but fewer where they take long:
+REPORT_WORK = 2**28  # multiplications, 0.3 to 1 s
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,59 @@ class Trajectory:
     last_finite: int
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A training under way, for who watches it: the stack, and of each network, in the order of lanes, what is known.
+
+    curves[raw] is (longest + 1, r), written up to ends (r,) in each column; snapshots by number of updates. Networks
+    that are done have left the stack.
+    """
+
+    stack: Stack
+    curves: dict[str, Array]
+    ends: NDArray[np.intp]
+    snapshots: Sequence[dict[int, Snapshot]]
+
+    def finite(self) -> NDArray[np.bool_]:
+        """For each network, whether its loss and weights are finite at its end, and with them all its points, (r,).
+
+        Weights that are not finite stay so. While they are finite, predictions are from 0 to 1 (or not a number, and
+        then so are the next weights): beside a target so large that its square overflows they change nothing, so a
+        sum that is not finite once is not at any update.
+        """
+        runs, lanes = self.stack.runs, np.arange(len(self.ends))
+        finite = np.ones(len(lanes), dtype=np.bool_)
+        for curve in self.curves.values():
+            finite &= np.isfinite(curve[self.ends, lanes])
+        finite[:runs] &= finite_lanes(self.stack)[:runs]
+        for lane in lanes[runs:]:
+            finite[lane] &= self.snapshots[lane][int(self.ends[lane])].is_finite
+        return finite
+
+
+Watch = Callable[[NDArray[np.intp], Moment], None]
+
+
 def train(
     problem: Problem,
     initial: Weights,
     learning_rates: Array,
     stops: Sequence[Sequence[int]],
     progress: Progress | None = None,
+    *,
+    watch: Watch | None = None,
 ) -> list[Trajectory]:
     """Trains r networks from `initial`, network i to max(stops[i]) updates, with a snapshot at each of stops[i].
 
     learning_rates is (r,). `progress` is called now and then with the number of updates made since its last call,
-    all networks together. Networks that become non-finite do not disturb the others and give no warning.
+    all networks together; `watch` with the order of networks in lanes and the moment, about once a second or more
+    often. Networks that become non-finite do not disturb the others and give no warning.
     """
     order = np.argsort([-max(wanted) for wanted in stops], kind="stable")
     with numeric_state():
+        look = partial(watch, order) if watch else None
         curves, snapshots = descend(
-            problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress
+            problem, initial.take(order), learning_rates[order], [stops[i] for i in order], progress, look=look
         )
         by_lane = {raw: np.ascontiguousarray(curve.T) for raw, curve in curves.items()}
         trajectories: dict[int, Trajectory] = {}
@@ -99,6 +138,8 @@ def descend(
     learning_rates: Array,
     stops: Sequence[Sequence[int]],
     progress: Progress | None = None,
+    *,
+    look: Callable[[Moment], None] | None = None,
 ) -> tuple[dict[str, Array], list[dict[int, Snapshot]]]:
     """The loop. Networks come in order of falling max(stops); those that are done leave the stack.
 
@@ -114,10 +155,12 @@ def descend(
     start = 0
     for stop in sorted({stop for wanted in stops for stop in wanted}):
         while start < stop:
-            upto = min(start + REPORT_EVERY, stop)
+            upto = min(start + report_every(stack), stop)
             advance(stack, curves, start, upto)
             if progress:
                 progress((upto - start) * stack.runs)
+            if look:
+                look(Moment(stack, curves, np.minimum(upto, lasts), snapshots))
             start = upto
         for lane, network in enumerate(networks(stack)):
             if stop in stops[lane]:
@@ -128,6 +171,12 @@ def descend(
             stack = Stack(problem.X, problem.y, weights, learning_rates[:left], problem.rule)
             stack.forward()
     return curves, snapshots
+
+
+def report_every(stack: Stack) -> int:
+    """After how many updates to say so: REPORT_EVERY, but fewer of a stack so large that it would take long."""
+    work = len(stack.target) * sum(layer.size for layer in stack.layers())
+    return max(1, min(REPORT_EVERY, REPORT_WORK // work))
 
 
 def advances(kernel: str) -> Advance:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.executor import BLAS_THREADS, PROGRESS, train_here
+from pipeline import points, train
+from pipeline.executor import BLAS_THREADS, LIVE, PROGRESS, train_here
 from pipeline.identity import Run
+from pipeline.points import Glimpse, Points
 from pipeline.stack import Result
 
 DEADLY = 3  # units of the hidden layer
@@ -60,6 +62,40 @@ def make_updates_and_die(updates: int) -> None:
     make_updates(updates)
     time.sleep(0.05)
     os._exit(1)
+
+
+def tell_much(megabytes: int, die: bool) -> float:
+    """Tells of so many points and returns how long that took; or is killed while they are on their way."""
+    tell, started = LIVE.get(), time.monotonic()
+    assert tell
+    for _ in range(megabytes):
+        tell(Glimpse({"any": Points(np.arange(2**16), {"loss": np.zeros(2**16)})}))
+    if die:
+        time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return time.monotonic() - started
+
+
+def train_watched(stack: Sequence[Run]) -> list[Result]:
+    """Trains a stack and tells of it at every report; is killed the first time, when it has told twice."""
+    points.LIVE_SECONDS, train.REPORT_EVERY = 0.0, 100
+    tell, told = LIVE.get(), 0
+
+    def tell_twice(glimpse: Glimpse) -> None:
+        nonlocal told
+        assert tell
+        tell(glimpse)
+        told += 1
+        if told == 2:
+            Path("died").touch()
+            time.sleep(0.3)  # until it was sent
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    token = LIVE.set(tell if Path("died").exists() else tell_twice)
+    try:
+        return train_here(stack)
+    finally:
+        LIVE.reset(token)
 
 
 def sleep(seconds: float) -> None:

@@ -3,21 +3,26 @@
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline import executor as executors
+from pipeline import points
 from pipeline.config import ExecutorConfig
 from pipeline.errors import UserError
 from pipeline.executor import (
@@ -25,6 +30,7 @@ from pipeline.executor import (
     Processes,
     Serial,
     StackExecutor,
+    UnderWay,
     WorkerDiedError,
     make_executor,
     rough_seconds,
@@ -32,8 +38,10 @@ from pipeline.executor import (
     train_stacks,
 )
 from pipeline.identity import Run
+from pipeline.points import Glimpse, Points, curve_steps
 from pipeline.stack import Result, make_stacks, train_stack, updates_of
 from pipeline.sweep import execute, make_plan
+from pipeline.train import Moment
 from tests import in_worker
 from tests.conftest import in_process
 from tests.factory import FIRST_COLUMN, bits, run
@@ -248,6 +256,100 @@ def test_serial_raises_ctrl_c_and_keeps_errors() -> None:
     assert isinstance(executor.submit(lambda: 1 // 0).exception(), ZeroDivisionError)
     with pytest.raises(KeyboardInterrupt):
         executor.submit(interrupt)
+
+
+# --- live -------------------------------------------------------------------------------------------------------
+
+
+def told_of(executor: StackExecutor, stacks: list[list[Run]]) -> tuple[dict[str, list[int]], list[list[Run]]]:
+    """The steps that `live` was told, by fingerprint, and the stacks that it was told of, while stacks train."""
+    steps: dict[str, list[int]] = {}
+    seen: list[list[Run]] = []
+
+    def live(stack: list[Run], glimpse: Glimpse) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        seen.append(stack)
+        for fingerprint, some in glimpse.points.items():
+            assert fingerprint in {one.fingerprint for one in stack}
+            steps.setdefault(fingerprint, []).extend(some.steps.tolist())
+
+    with executor:
+        for _, future in train_stacks(executor, stacks, lambda updates: None, live):
+            future.result()
+    return steps, seen
+
+
+LIVELY = [[run(hidden=[units], seed=seed, epochs=1000) for seed in range(3)] for units in (1, 2)]
+
+
+def test_this_process_tells_of_points_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "LIVE_SECONDS", 0.0)
+    steps, seen = told_of(Serial(lambda updates: None), LIVELY)
+    assert steps == {one.fingerprint: curve_steps(1000, 1000, 300) for stack in LIVELY for one in stack}
+    assert len(seen) == 2 * 1000 / 500
+
+
+def test_nobody_looks_if_nobody_is_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(Moment, "finite", None)
+    with Serial(lambda updates: None) as executor:
+        assert [future.exception() for _, future in train_stacks(executor, LIVELY, lambda updates: None)] == [None] * 2
+
+
+def test_a_worker_sends_points_and_those_that_a_second_one_sends_again_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(executors, "train_here", in_worker.train_watched)
+    stacks = [[run(seed=seed, epochs=10_000) for seed in range(3)], [run(epochs=10_000, hidden=[1])]]
+    steps, _ = told_of(Processes(1), stacks)
+    assert (tmp_path / "died").exists()
+    assert sorted(steps) == sorted(one.fingerprint for stack in stacks for one in stack)
+    wanted = curve_steps(10_000, 10_000, 300)
+    for told in steps.values():
+        assert told == wanted[: len(told)]
+        assert len(told) > len(wanted) / 2, "those on their way when a stack has ended are not told"
+
+
+def test_a_worker_killed_while_it_sends_does_no_harm() -> None:
+    with Processes(1) as executor:
+        with pytest.raises(WorkerDiedError):
+            executor.submit(in_worker.tell_much, 200, True).result()
+        executor.glimpses()
+        executor.submit(in_worker.tell_much, 3, False).result()
+        eventually(lambda: len(executor.glimpses()) > 0)
+
+
+def test_a_worker_does_not_wait_for_its_news_to_be_read() -> None:
+    """Nobody reads: the pipe is full after 64 KiB; then its other end closes."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    queue: SimpleQueue[Glimpse] = SimpleQueue()
+    thread = threading.Thread(target=executors.send, args=(queue, sender), daemon=True)
+    thread.start()
+    for _ in range(50):
+        queue.put(Glimpse({"any": Points(np.arange(2**14), {"loss": np.zeros(2**14)})}))
+    thread.join(0.2)
+    assert thread.is_alive()
+    receiver.close()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_what_is_told_of_a_stack_that_is_not_in_training_is_left_out() -> None:
+    told: list[int] = []
+    under_way = UnderWay(lambda stack, glimpse: told.append(len(glimpse.points)))
+    stack = LIVELY[0]
+    glimpse = Glimpse({stack[0].fingerprint: Points(np.array([0, 1]), {"loss": np.zeros(2)})})
+    under_way.tell(glimpse)
+    assert told == []
+    with Processes(1) as executor:
+        under_way.submit(executor, stack).result()
+    under_way.tell(glimpse)
+    under_way.tell(glimpse)
+    assert told == [1]
+    under_way.remove(stack)
+    under_way.tell(glimpse)
+    assert told == [1]
 
 
 # --- who trains -------------------------------------------------------------------------------------------------

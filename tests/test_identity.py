@@ -253,7 +253,7 @@ def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
 
 # --- imports ----------------------------------------------------------------------------------------------------
 
-NUMERICS = {"sigmoid", "losses", "network", "pace", "program", "initial", "train", "data", "stack"}
+NUMERICS = {"sigmoid", "losses", "network", "pace", "program", "initial", "train", "points", "data", "stack"}
 COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
 WITH_MLFLOW = {"database", "kept", "track"}
 SHIM = "_plugins.hydra_plugins.seedbed_stacked"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import public_uri
 from pipeline.identity import Run
+from pipeline.points import curve_steps
 from pipeline.record import (
     Record,
     colors,
-    curve_steps,
     files,
     make_record,
     npz,

@@ -3,11 +3,10 @@
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
 from pipeline.bulk import BulkSink, is_known
@@ -65,7 +64,7 @@ def contents(uri: str) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     with engine.connect() as connection:
         for name in TABLES:
-            found = connection.execute(sa.text(f"SELECT * FROM {name}")).mappings().all()
+            found = connection.execute(sa.select(sa.text("*")).select_from(sa.table(name))).mappings().all()
             kept = [{key: value for key, value in row.items() if key not in GENERATED} for row in found]
             rows[name] = sorted(kept, key=repr)
     engine.dispose()
@@ -162,5 +161,5 @@ def test_both_sinks_write_the_same_rows_to_sqlite(empty_store: Path, tmp_path: P
         shutil.copy(empty_store / "mlflow.db", folder / "mlflow.db")
         with sa.create_engine(f"sqlite:///{folder}/mlflow.db").begin() as connection:
             for name in (*reversed(TABLES), "experiment_tags"):
-                connection.execute(sa.text(f"DELETE FROM {name}"))
+                connection.execute(sa.delete(sa.table(name)))
     check_equal([f"sqlite:///{folder}/mlflow.db" for folder in folders], folders)

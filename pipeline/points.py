@@ -1,0 +1,111 @@
+"""Which points of a curve are shown, and those that become known while a stack trains."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.identity import Run
+from pipeline.losses import RAW_SUMS, in_convention
+from pipeline.train import Moment
+
+Array = NDArray[np.float64]
+
+LIVE_SECONDS = 5.0  # a stack that trains for less tells nothing before its results
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some points of a run's curves: steps (p,), rising update counts; values[name] (p,) of `loss` and every metric."""
+
+    steps: NDArray[np.int64]
+    values: dict[str, Array]
+
+    def behind(self, step: int) -> "Points":
+        """Those of a later step."""
+        first = int(np.searchsorted(self.steps, step, side="right"))
+        return Points(self.steps[first:], {name: values[first:] for name, values in self.values.items()})
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """The points of a stack's runs, by fingerprint, that became known since the last glimpse of it.
+
+    Each is one that the finished run will have.
+    """
+
+    points: dict[str, Points]
+
+
+Live = Callable[[Glimpse], None]
+
+
+@functools.lru_cache(maxsize=256)
+def curve_steps(updates: int, planned: int, points: int) -> list[int]:
+    """Which update counts of a curve to show: at most `points`, the same for all runs of `planned` updates.
+
+    Half of them are spread evenly, half on a log scale, as a curve may be looked at on either; always 0 and the last.
+    A run that ended early, after `updates`, has those it reached and its last.
+    """
+    if planned + 1 <= points:
+        steps = set(range(planned + 1))
+    else:
+        half = points // 2
+        even = np.linspace(0, planned, points - half)
+        log = np.geomspace(1, planned, half) if half > 1 else [planned]
+        steps = {round(step) for step in (*even, *log)}
+    return sorted({step for step in steps if step < updates} | {updates})
+
+
+@functools.cache
+def planned_steps(planned: int, points: int) -> NDArray[np.int64]:
+    """The steps of a run that gets as far as planned, as an array (p,)."""
+    return np.array(curve_steps(planned, planned, points), dtype=np.int64)
+
+
+def conventions(run: Run) -> Mapping[str, str]:
+    """What each curve of a run is computed as: `loss`, and every metric under its own name."""
+    training = run.config.training
+    return {"loss": training.loss} | {name: name for name in training.metrics}
+
+
+class Watcher:
+    """Looks at a stack every LIVE_SECONDS while it trains, and tells `live` what is new.
+
+    `trajectories` are the runs of each network that is trained.
+    """
+
+    def __init__(self, trajectories: Sequence[Sequence[Run]], live: Live) -> None:
+        self._trajectories, self._live = trajectories, live
+        self._told: dict[str, int] = {}
+        self._due = time.monotonic() + LIVE_SECONDS
+
+    def __call__(self, order: NDArray[np.intp], moment: Moment) -> None:
+        """Takes a look if it is time to: `order` says which network is in which lane."""
+        if time.monotonic() < self._due:
+            return
+        points: dict[str, Points] = {}
+        for lane in np.flatnonzero(moment.finite()):
+            for run in self._trajectories[order[lane]]:
+                if len((new := self._new_points(run, moment, int(lane))).steps):
+                    points[run.fingerprint] = new
+        if points:
+            self._live(Glimpse(points))
+        self._due = time.monotonic() + LIVE_SECONDS
+
+    def _new_points(self, run: Run, moment: Moment, lane: int) -> Points:
+        """The run's points that were not told yet."""
+        steps = planned_steps(run.config.training.epochs, run.config.tracking.curve_points)
+        told, known = self._told.get(run.fingerprint, 0), int(np.searchsorted(steps, moment.ends[lane], side="right"))
+        self._told[run.fingerprint] = known
+        new, entries = steps[told:known], run.dataset.y.size
+        return Points(
+            new,
+            {
+                name: in_convention(convention, moment.curves[RAW_SUMS[convention]][new, lane], entries)
+                for name, convention in conventions(run).items()
+            },
+        )
