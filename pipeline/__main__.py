@@ -188,6 +188,21 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
 
 @cli.command()
 @click.argument("words", nargs=-1)
+def sync(words: tuple[str, ...]) -> None:
+    """Send results that wait to their store.
+
+    A store that fails in the middle of a sweep (its server is gone, its disk full) does not stop the training: what it
+    cannot take is kept in a local folder, the outbox. This sends it; so does the next start on that store.
+
+    WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
+    """
+    from pipeline.verbs import sync_store
+
+    sync_store(words)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; else the first free one from 5000.")
 def ui(words: tuple[str, ...], port: int | None) -> None:
     """Open the MLflow UI on the store.

@@ -108,7 +108,7 @@ def read(folder: Path) -> Letter:
     """The letter in a folder. Raises UserError if it cannot be read."""
     try:
         about = json.loads((folder / ABOUT).read_bytes())
-        files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != ABOUT}
+        files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name != ABOUT}
         for name in files:
             check_file_name(name)
         content = content_of(about, files)

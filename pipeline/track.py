@@ -3,11 +3,10 @@
 A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
 """
 
-import contextlib
 import getpass
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,8 +67,7 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         left, self._growing = list(self._growing.values()), {}
-        with self._attempt():
-            self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left])
+        self._attempt(lambda: self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left]))
         self.sink.close()
         settle(self.uri)
 
@@ -83,16 +81,8 @@ class Store:
 
         `record_of` gives the record of a place, again if it must.
         """
-        grown = [place for place, fingerprint in enumerate(fingerprints) if fingerprint in self._growing]
-        new = [place for place, fingerprint in enumerate(fingerprints) if fingerprint not in self._growing]
         written: dict[int, str] = {}
-        with self._attempt():
-            if grown:
-                self.sink.change([self._ending(record_of(place)) for place in grown])
-                written |= {place: self._growing[fingerprints[place]].run_id for place in grown}
-            entries = (self._entry(record_of(place)) for place in new)
-            for i, run_id in self.sink.create(self.experiment, entries):
-                written[new[i]] = run_id
+        self._attempt(lambda: self._write(fingerprints, record_of, written))
         for place in range(len(fingerprints)):
             if place not in written:
                 self._post(self._content(record_of(place)))
@@ -100,21 +90,33 @@ class Store:
             self._growing.pop(fingerprint, None)
         return written
 
+    def _write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record], written: dict[int, str]) -> None:
+        """Writes runs and notes in `written` those that are in the store for good, by place."""
+        grown = [place for place, fingerprint in enumerate(fingerprints) if fingerprint in self._growing]
+        new = [place for place, fingerprint in enumerate(fingerprints) if fingerprint not in self._growing]
+        self.sink.change([self._ending(record_of(place)) for place in grown])
+        written |= {place: self._growing[fingerprints[place]].run_id for place in grown}
+        entries = (self._entry(record_of(place)) for place in new)
+        for i, run_id in self.sink.create(self.experiment, entries):
+            written[new[i]] = run_id
+
     def grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
         """Shows runs that train, by fingerprint, as RUNNING, with the points of their curves that are new.
 
         `record_of` gives what is known of one: name, params and tags. What the store cannot take now, the end brings.
         """
-        with self._attempt():
-            new = [fingerprint for fingerprint in runs if fingerprint not in self._growing]
-            start = now()
-            entries = (self._opened(record_of(fingerprint), start) for fingerprint in new)
-            for place, run_id in self.sink.create(self.experiment, entries):
-                self._growing[new[place]] = Growing(run_id, start)
-            changes = [self._growth(self._growing[fingerprint], points) for fingerprint, points in runs.items()]
-            self.sink.change([change for change in changes if change.points])
-            for fingerprint, points in runs.items():
-                self._growing[fingerprint].points |= {(key, step) for key, _, step in points}
+        self._attempt(lambda: self._grow(runs, record_of))
+
+    def _grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
+        new = [fingerprint for fingerprint in runs if fingerprint not in self._growing]
+        start = now()
+        entries = (self._opened(record_of(fingerprint), start) for fingerprint in new)
+        for place, run_id in self.sink.create(self.experiment, entries):
+            self._growing[new[place]] = Growing(run_id, start)
+        changes = [self._growth(self._growing[fingerprint], points) for fingerprint, points in runs.items()]
+        self.sink.change([change for change in changes if change.points])
+        for fingerprint, points in runs.items():
+            self._growing[fingerprint].points |= {(key, step) for key, _, step in points}
 
     def write_failure(self, head: Record) -> str | None:
         """Writes a run that could not be trained, with status FAILED, and returns its run id if the store has it."""
@@ -122,11 +124,10 @@ class Store:
         if growing:
             return self._change(Change(growing.run_id, tags=head.tags, status="FAILED", end=now()))
         entry = Entry(head.name, "FAILED", now(), now(), head.params, tags=about(head.tags))
-        with self._attempt():
-            for _, run_id in self.sink.create(self.experiment, [entry]):
-                return run_id
-        self._post(entry)
-        return None
+        written: list[str] = []
+        if not self._attempt(lambda: written.extend(one for _, one in self.sink.create(self.experiment, [entry]))):
+            self._post(entry)
+        return written[0] if written else None
 
     def open_sweep(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Makes the parent run of a sweep (RUNNING) and returns its run id."""
@@ -158,13 +159,11 @@ class Store:
         """Sends what this store could not take, if it can now, and returns how many results still wait for it."""
         if self._has_failed:
             self._rests_until = 0.0
-            with self._attempt():
-                send_waiting(self.sink, self.uri)
+            self._attempt(lambda: send_waiting(self.sink, self.uri))
         return len(self.outbox.waiting())
 
     def _change(self, change: Change) -> str | None:
-        with self._attempt():
-            self.sink.change([change])
+        if self._attempt(lambda: self.sink.change([change])):
             return change.run_id
         self._post(change)
         return None
@@ -173,25 +172,24 @@ class Store:
         with undisturbed():
             self.outbox.keep(Letter(self.tracking, content, self.forced))
 
-    @contextlib.contextmanager
-    def _attempt(self) -> Iterator[None]:
-        """Lets a block write undisturbed; ends it silently if the store fails, which is then left alone for a while."""
+    def _attempt(self, work: Callable[[], object]) -> bool:
+        """Does some writing undisturbed; False if the store fails, which is then left alone for a while."""
+        if self._has_failed and time.monotonic() < self._rests_until:
+            return False
         try:
             with undisturbed():
-                self._check_rested()
-                yield
+                if self._has_failed:
+                    check_uri(self.uri)
+                work()
         except UserError as error:
             self._fail(str(error))
         except Exception as error:
             if not is_trouble(error):
                 raise
             self._fail(reason_of(error, self.uri))
-
-    def _check_rested(self) -> None:
-        if self._has_failed:
-            if time.monotonic() < self._rests_until:
-                raise UserError("it failed a moment ago")
-            check_uri(self.uri)
+        else:
+            return True
+        return False
 
     def _fail(self, reason: str) -> None:
         self._rests_until = time.monotonic() + REST_SECONDS

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import public_uri, shown
-from pipeline.console import Display, out, say
+from pipeline.console import Display, out, say, warn
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
 from pipeline.published import (
@@ -174,6 +174,27 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
     for warning in extrapolations(names, rows, run.dataset):
         click.echo(f"warning: {warning}", err=True)
     click.echo(prediction_csv(run, names, rows), nl=False)
+
+
+def sync_store(words: Sequence[str]) -> None:
+    """Sends what waits for a store."""
+    from pipeline.kept import store_uri
+    from pipeline.outbox import Outbox
+    from pipeline.sinks import open_sink, translated
+    from pipeline.sync import send_waiting
+
+    values = key_values(words)
+    check_keys(values, ("tracking.uri",))
+    uri = store_uri(values.get("tracking.uri"))
+    outbox = Outbox(uri)
+    waiting = len(outbox.waiting())
+    if not waiting:
+        say(f"Nothing waits for {outbox.shown_uri}.")
+        return
+    say(f"{waiting} results wait for {outbox.shown_uri}.")
+    with translated(uri):
+        sent = send_waiting(open_sink(uri, warn), uri)
+    say(f"{sent} are in it now." if sent else "Another process is sending them.")
 
 
 def serve_ui(words: Sequence[str], port: int | None) -> None:

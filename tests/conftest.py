@@ -20,6 +20,12 @@ SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of the user's
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test may leave anything in the user's outbox, or send what waits there."""
+    os.environ["SEEDBED_OUTBOX"] = str(tmp_path_factory.getbasetemp() / "outbox")
+
+
 def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the real command in a process of its own, with at most `memory` bytes of address space."""
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_AS, (memory, memory)) if memory else None

@@ -35,8 +35,8 @@ def planned(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> t
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file and folder below a folder, files with a digest."""
-    files = sorted(folder.rglob("*"))
+    """Every file and folder below a folder, files with a digest; without those that SQLite reads a database with."""
+    files = [file for file in sorted(folder.rglob("*")) if not file.name.endswith(("-shm", "-wal"))]
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "" for file in files}
 
 
@@ -289,11 +289,12 @@ def outcome(status: str, loss: float) -> Outcome:
 def test_a_plain_line_says_runs_share_pace_rest_and_best_loss(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     display = Display(runs=10, updates=4000)
-    display.started -= 10
     display.report(0, [outcome(FOUND, 0.5)])
     assert capsys.readouterr().err == ""
-    display.printed = time.monotonic() - console.LINE_EVERY - 1
+    clock[0] += 10
     display.report(1000, [outcome(TRAINED, 0.0123)])
     assert capsys.readouterr().err == "25%, 2/10 runs, 100 updates/s, 1 min 20 s left, best 0.0123\n"
 

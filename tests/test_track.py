@@ -1,0 +1,283 @@
+"""The store: what grows, what fails, what is left by processes that are gone."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as StoredRun
+
+from pipeline.config import TrackingConfig
+from pipeline.errors import UserError
+from pipeline.identity import Run
+from pipeline.outbox import Outbox
+from pipeline.record import Record, make_head, make_record
+from pipeline.stack import Result
+from pipeline.track import PROCESS, Points, Store
+from tests.factory import CAT_SHOP, run, trained
+from tests.test_record import ENVIRONMENT
+
+NAME = "of the store"
+Trained = tuple[list[Run], list[Result]]
+
+
+@pytest.fixture
+def tracking(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingConfig:
+    """An experiment of its own in a store without runs, and an empty outbox."""
+    monkeypatch.setenv("SEEDBED_OUTBOX", str(empty_store / "outbox"))
+    return TrackingConfig(uri=f"sqlite:///{empty_store}/mlflow.db", experiment=NAME)
+
+
+@pytest.fixture(scope="module")
+def some() -> Trained:
+    """Three runs of one stack, trained for 40 updates."""
+    given = [run(**{**CAT_SHOP, "epochs": 40, "metrics": ["mse"], "seed": seed}) for seed in range(3)]
+    return given, trained(given)
+
+
+def record_of(some: Trained) -> Callable[[int], Record]:
+    given, results = some
+    return lambda place: make_record(given[place], results[place], ENVIRONMENT, {"mlflow.runColor": "#0072b2"})
+
+
+def head_of(some: Trained) -> Callable[[str], Record]:
+    heads = {one.fingerprint: make_head(one, {"sweep": "s"}) for one in some[0]}
+    return lambda fingerprint: heads[fingerprint]
+
+
+def fingerprints(some: Trained) -> list[str]:
+    return [one.fingerprint for one in some[0]]
+
+
+def known(some: Trained, upto: int) -> dict[str, Points]:
+    """The points of the runs' records up to an update."""
+    records = map(record_of(some), range(len(some[0])))
+    return {
+        record.tags["fingerprint"]: [
+            point for point in record.metrics if point[0].startswith("curve/") and point[2] <= upto
+        ]
+        for record in records
+    }
+
+
+def opened(tracking: TrackingConfig, notes: list[str] | None = None, forced: bool = False) -> Store:
+    """The store; what it tells the user goes to `notes`."""
+    return Store(tracking, ([] if notes is None else notes).append, forced)
+
+
+def stored(tracking: TrackingConfig) -> dict[str, StoredRun]:
+    """All runs of the experiment by fingerprint; no two have the same."""
+    client = MlflowClient(tracking.uri)
+    found = client.get_experiment_by_name(NAME)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    by = {one.data.tags["fingerprint"]: one for one in runs}
+    assert len(by) == len(runs)
+    return by
+
+
+def curve(tracking: TrackingConfig, run_id: str, key: str = "curve/loss") -> list[tuple[int, float]]:
+    history = MlflowClient(tracking.uri).get_metric_history(run_id, key)
+    return [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)]
+
+
+@contextlib.contextmanager
+def broken(tracking: TrackingConfig) -> Iterator[None]:
+    """The database refuses all that is written to curves in the block."""
+    file = str(tracking.uri).removeprefix("sqlite:///")
+    trigger = "CREATE TRIGGER broken BEFORE INSERT ON metrics BEGIN SELECT RAISE(FAIL, 'out of order'); END"
+    for statement in (trigger, None):
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute(statement or "DROP TRIGGER broken")
+            connection.commit()
+        if statement:
+            yield
+
+
+def test_a_growing_run_is_running_with_its_curve_so_far_and_then_whole(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        for one in stored(tracking).values():
+            assert one.info.status == "RUNNING"
+            assert one.data.params["network.hidden"] == "[4]"
+            assert one.data.tags["sweep"] == "s"
+            assert [step for step, _ in curve(tracking, one.info.run_id)] == list(range(11))
+        store.grow(known(some, 25), head_of(some))
+        before = stored(tracking)
+        assert len(curve(tracking, before[fingerprints(some)[0]].info.run_id, "curve/mse")) == 26
+        written = store.write(fingerprints(some), record_of(some))
+    after = stored(tracking)
+    assert [written[place] for place in range(3)] == [before[one].info.run_id for one in fingerprints(some)]
+    for place, fingerprint in enumerate(fingerprints(some)):
+        assert after[fingerprint].info.status == "FINISHED"
+        expected = list(enumerate(map(float, some[1][place].curves["loss"])))
+        assert curve(tracking, written[place]) == expected
+        assert after[fingerprint].data.metrics["result/final_loss"] == expected[-1][1]
+        assert after[fingerprint].data.metrics["curve/loss"] == expected[-1][1]
+
+
+def test_a_run_that_is_growing_when_the_store_is_left_is_killed(tracking: TrackingConfig, some: Trained) -> None:
+    with contextlib.suppress(KeyboardInterrupt), opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        raise KeyboardInterrupt
+    assert {one.info.status for one in stored(tracking).values()} == {"KILLED"}
+
+
+def test_a_growing_run_that_cannot_be_trained_is_failed_with_its_reason(
+    tracking: TrackingConfig, some: Trained
+) -> None:
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        run_id = store.write_failure(make_head(some[0][0], {"failure": "why"}))
+    failed = stored(tracking)[fingerprints(some)[0]]
+    assert (failed.info.run_id, failed.info.status, failed.data.tags["failure"]) == (run_id, "FAILED", "why")
+
+
+def test_what_the_store_cannot_take_waits_and_goes_in_with_the_next_start(
+    tracking: TrackingConfig, some: Trained, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    with opened(tracking, notes) as store, broken(tracking):
+        assert store.write(fingerprints(some), record_of(some)) == {}
+        assert store.write_failure(make_head(run(seed=9), {"failure": "why"})) is None
+    assert len(notes) == 1
+    assert "out of order" in notes[0]
+    assert str(tmp_path / "outbox") in notes[0]
+    assert stored(tracking) == {}
+    assert not list(tmp_path.glob("mlflow-artifacts/*")), "files of runs that did not get in are left"
+    assert len(Outbox(str(tracking.uri)).waiting()) == 4
+    with opened(tracking, notes) as store:
+        assert set(store.finished(fingerprints(some))) == set(fingerprints(some))
+    assert notes[1].startswith("4 results")
+    assert Outbox(str(tracking.uri)).waiting() == []
+    assert [one.info.status for one in stored(tracking).values()].count("FAILED") == 1
+    kept = stored(tracking)[fingerprints(some)[1]]
+    assert curve(tracking, kept.info.run_id) == list(enumerate(map(float, some[1][1].curves["loss"])))
+    file = MlflowClient(tracking.uri).download_artifacts(kept.info.run_id, "weights.npz")
+    with np.load(file, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["W0"], some[1][1].final.matrices[0])
+
+
+def test_a_store_that_works_again_gets_all_before_the_sweep_ends(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        with broken(tracking):
+            store.write(fingerprints(some), record_of(some))
+            assert store.send() == 3
+        assert store.send() == 0
+        assert {one.info.status for one in stored(tracking).values()} == {"FINISHED"}
+
+
+def test_a_store_that_failed_is_left_alone_for_a_while(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        with broken(tracking):
+            store.write(fingerprints(some)[:1], record_of(some))
+        assert store.write(fingerprints(some)[1:], lambda place: record_of(some)(place + 1)) == {}
+        assert store.send() == 0
+    assert len(stored(tracking)) == 3
+
+
+def test_a_growing_run_that_cannot_be_ended_is_ended_by_the_next_start(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        before = stored(tracking)
+        with broken(tracking):
+            assert store.write(fingerprints(some), record_of(some)) == {}
+    with opened(tracking):
+        pass
+    after = stored(tracking)
+    assert {one.info.status for one in after.values()} == {"FINISHED"}
+    for fingerprint, one in after.items():
+        assert one.info.run_id == before[fingerprint].info.run_id
+        assert len(curve(tracking, one.info.run_id)) == 41
+
+
+def test_a_run_that_waits_is_not_written_beside_the_same_one(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store, broken(tracking):
+        store.write(fingerprints(some), record_of(some))
+    waiting = Outbox(str(tracking.uri)).folder
+    elsewhere = waiting.with_name("elsewhere")
+    waiting.rename(elsewhere)
+    with opened(tracking) as store:
+        store.write(fingerprints(some), record_of(some))
+    ids = {one.info.run_id for one in stored(tracking).values()}
+    elsewhere.rename(waiting)
+    with opened(tracking):
+        pass
+    assert {one.info.run_id for one in stored(tracking).values()} == ids
+    assert Outbox(str(tracking.uri)).waiting() == []
+
+
+def test_a_forced_run_that_waits_is_written_all_the_same(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        store.write(fingerprints(some), record_of(some))
+    with opened(tracking, forced=True) as store, broken(tracking):
+        store.write(fingerprints(some), record_of(some))
+    with opened(tracking) as store:
+        (location,) = [MlflowClient(tracking.uri).get_experiment_by_name(NAME)]
+        assert location is not None
+        found = MlflowClient(tracking.uri).search_runs([location.experiment_id])
+        assert len(found) == 6
+        last = {
+            one.data.tags["fingerprint"]: one.info.run_id for one in sorted(found, key=lambda one: one.info.end_time)
+        }
+        kept = store.finished(fingerprints(some))
+        assert {fingerprint: one.run_id for fingerprint, one in kept.items()} == last
+
+
+def test_runs_of_a_process_that_is_gone_are_killed_at_the_next_start(tracking: TrackingConfig, some: Trained) -> None:
+    script = "import json; from pipeline.process import this_process; print(this_process())"
+    gone = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    with opened(tracking) as store:
+        mine = store.open_sweep("mine", {}, {"fingerprint": "mine"})
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_run(mine).info.experiment_id
+    dead = client.create_run(experiment, tags={PROCESS: gone, "fingerprint": "dead"}).info.run_id
+    others = client.create_run(experiment, tags={"fingerprint": "others"}).info.run_id
+    elsewhere = client.create_experiment("another")
+    there = client.create_run(elsewhere, tags={PROCESS: gone}).info.run_id
+    with opened(tracking):
+        pass
+    statuses = [client.get_run(one).info.status for one in (mine, dead, there, others)]
+    assert statuses == ["RUNNING", "KILLED", "KILLED", "RUNNING"]
+
+
+def test_ctrl_c_during_a_large_write_takes_it_back(tracking: TrackingConfig, some: Trained) -> None:
+    """The signal comes while the records of many runs are made: nothing of them is left."""
+    made: list[int] = []
+
+    def slowly(place: int) -> Record:
+        made.append(place)
+        if len(made) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return record_of(some)(0)
+
+    with opened(tracking) as store, pytest.raises(KeyboardInterrupt):
+        store.write([str(place) for place in range(1000)], slowly)
+    assert len(made) <= 6
+    assert stored(tracking) == {}
+    assert not list(Path(str(tracking.uri).removeprefix("sqlite:///")).parent.glob("mlflow-artifacts/*"))
+
+
+def test_an_error_of_our_own_is_not_taken_for_the_stores(tracking: TrackingConfig, some: Trained) -> None:
+    def wrong(place: int) -> Record:
+        raise LookupError(place)
+
+    with opened(tracking) as store, pytest.raises(LookupError):
+        store.write(fingerprints(some), wrong)
+
+
+def test_a_store_that_cannot_open_a_sweep_says_so(tracking: TrackingConfig) -> None:
+    with opened(tracking) as store:
+        file = str(tracking.uri).removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("ALTER TABLE tags RENAME TO gone")
+            connection.commit()
+        with pytest.raises(UserError, match="no such table: tags"):
+            store.open_sweep("s", {}, {"kind": "sweep"})
