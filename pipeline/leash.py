@@ -66,7 +66,8 @@ def identity(user: str) -> dict[str, Any]:
 
 def end_after_input(command: subprocess.Popen[bytes], end: int) -> None:
     """Waits for the end of standard input, then ends the command and what it started."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin, whose lock a thread holds to the end: the interpreter would abort
+        pass
     for kind in (end, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(command.pid, kind)

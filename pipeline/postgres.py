@@ -19,21 +19,25 @@ from pipeline.leash import identity, let_go, on_leash
 
 HOST = "127.0.0.1"
 USER = "seedbed"
+DEBIAN = Path("/usr/lib/postgresql")  # has a folder a version; only some of its programs are on PATH
 ACCOUNTS = ("postgres", "nobody")  # who runs it where we are root, as it refuses to run as root
 START_SECONDS = 60.0
+READY = "database system is ready to accept connections"
 
 
-def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs, of the newest version that Debian's packages have, else on PATH.
+def program(name: str, version: str = "*") -> str:
+    """The path of one of PostgreSQL's programs: of this version or else the newest where Debian has them, else on PATH.
 
     Raises UserError if there is none.
     """
-    versions = [folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if (folder / name).exists()]
-    newest = max(versions, key=lambda folder: float(folder.parent.name), default=None)
-    found = str(newest / name) if newest else shutil.which(name)
-    if found is None:
+    for wanted in (version, "*"):
+        found = [file for file in DEBIAN.glob(f"{wanted}/bin/{name}") if file.parts[-3].isdecimal()]
+        if found:
+            return str(max(found, key=lambda file: int(file.parts[-3])))
+    on_path = shutil.which(name)
+    if on_path is None:
         raise UserError("PostgreSQL is not installed: install it (on Debian: apt-get install postgresql).")
-    return found
+    return on_path
 
 
 def account() -> str:
@@ -94,30 +98,18 @@ class Cluster:
 
         Raises UserError if it does not start.
         """
+        version = (self.folder / "PG_VERSION").read_text(encoding="ascii").strip()
         fixed = (f"port={port}", f"listen_addresses={HOST}", "unix_socket_directories=")
         options = [word for setting in (*fixed, *settings) for word in ("-c", setting)]
         self.forget_the_dead()
         with log.open("wb") as output:
-            words = [program("postgres"), "-D", str(self.folder), *options]
+            words = [program("postgres", version), "-D", str(self.folder), *options]
             process = on_leash(words, signal.SIGINT, output, user=account(), folder=self.folder)
         try:
-            self.wait_for(process, port, log)
+            wait_for(process, log)
             yield process
         finally:
             let_go(process)
-
-    def wait_for(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        """Returns when the server lets us in. Raises UserError if it ends or takes too long."""
-        import psycopg
-
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
-            with contextlib.suppress(psycopg.OperationalError), self.connected(port):
-                return
-            time.sleep(0.1)
-        raise UserError(f"PostgreSQL did not start ({last_line(log.read_text())}): see {log}.")
 
     def connected(self, port: int) -> contextlib.AbstractContextManager[Any]:
         """A connection to the running server, to its database `postgres`."""
@@ -153,6 +145,15 @@ def initialise(folder: Path, secret: str, options: Sequence[str]) -> None:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, **identity(account()))
     if done.returncode:
         raise UserError(f"PostgreSQL's data cannot be made in {folder} ({last_line(done.stderr)}).")
+
+
+def wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Returns when the server says in its log that it is ready. Raises UserError if it ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while READY not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"PostgreSQL did not start ({last_line(log.read_text())}): see {log}.")
+        time.sleep(0.1)
 
 
 def write_private(file: Path, text: str) -> None:
