@@ -24,6 +24,8 @@ default_permission = NO_PERMISSIONS
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 database_uri = {uri}
+# Else every request hashes a password, and a run makes a dozen. Changes take effect at once, as there is one worker.
+auth_cache_ttl_seconds = 60
 """
 
 
