@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep plan ui published predict bench lock clean
+.PHONY: help setup test check sweep plan ui server published predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -52,6 +52,9 @@ plan: .venv/.ready ## say what `make sweep` would do with the same EXPERIMENT an
 ui: .venv/.ready ## look at the runs in MLflow
 	$(seedbed) ui $(args)
 
+server: .venv/.ready ## run an MLflow server on PostgreSQL here, for several machines (docs/SERVER.md)
+	$(seedbed) server $(args)
+
 published: .venv/.ready ## compare every figure that the tutorials print with ours
 	$(seedbed) published $(args)
 
@@ -68,7 +71,7 @@ lock: ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes 
 	  --no-emit-index-url --no-emit-find-links --no-annotate --group dev $(args) \
 	  --output-file requirements.lock pyproject.toml
 
-# Not *.db, *-artifacts, outputs, multirun, mlruns: results stay.
+# Not *.db, *-artifacts, seedbed-server, outputs, multirun, mlruns: results stay.
 clean: ## remove .venv, caches and build outputs; never a store of runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find pipeline benchmarks tests -name __pycache__ -prune -exec rm -rf {} +

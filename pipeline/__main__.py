@@ -60,7 +60,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
       experiment=   a file of experiments/ (see `seedbed list`)
       data=         happiness, exam, first_column, cat_shop
       init=         normal, uniform, given
-      tracking=     mlflow, none
+      tracking=     mlflow, server (an MLflow server), none
       executor=     auto, serial, processes (with executor.workers=2; else one a core)
 
     Keys (tuned):
@@ -214,6 +214,28 @@ def ui(words: tuple[str, ...], port: int | None) -> None:
     from pipeline.verbs import serve_ui
 
     serve_ui(words, port)
+
+
+@cli.command()
+@click.option(
+    "--folder", default="seedbed-server", show_default=True, help="Where it keeps everything; made if missing."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; else the first free one from 5000.")
+@click.option("--auth", is_flag=True, help="Ask for users and passwords (extra `auth`).")
+def server(folder: str, port: int | None, auth: bool) -> None:
+    """Run an MLflow server on PostgreSQL, on this machine.
+
+    For stores that several machines share, or that outgrow a SQLite file. Makes a PostgreSQL of its own in the folder
+    (the first time) and starts it and MLflow, reachable from this machine only, until Ctrl-C. The data stays.
+
+    Then, in another terminal, here or through an ssh tunnel:
+      seedbed sweep experiment=architectures tracking=server
+
+    Needs PostgreSQL's programs and the extra `postgres`. docs/SERVER.md has other machines, passwords and backups.
+    """
+    from pipeline.verbs import serve_store
+
+    serve_store(folder, port, auth)
 
 
 def main(words: Sequence[str] | None = None) -> None:

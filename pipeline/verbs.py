@@ -1,9 +1,10 @@
 """What the verbs other than train and sweep do: read their words, work, print."""
 
+import contextlib
 import itertools
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +213,43 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
     port = free_port(port)
     address = f"http://{HOST}:{port}"
     say(f"Starting the MLflow UI on {reader.shown_uri} ...")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+    with until_ctrl_c(), server(uri, port) as process:
+        say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")
+        for name, link in links(reader, address).items():
+            say(f"  {name}: {link}")
+        say("Ctrl-C ends it.")
+        while process.poll() is None:
+            time.sleep(0.5)
+        raise UserError(f"The MLflow server ended by itself (exit code {process.returncode}).")
+
+
+def serve_store(folder: str, port: int | None, auth: bool) -> None:
+    """Runs an MLflow server on PostgreSQL in a folder until Ctrl-C, and says how to use it."""
+    from pipeline.postgres import USER
+    from pipeline.server import running
+    from pipeline.ui import FIRST_PORT, HOST
+
+    home = Path(folder).expanduser().absolute()
+    say(f"Starting PostgreSQL and MLflow on {home} ...")
+    with until_ctrl_c(), running(home, port, auth) as server:
+        usual = server.address == f"http://{HOST}:{FIRST_PORT}"
+        words = "tracking=server" if usual else f"tracking=server tracking.uri={server.address}"
+        say(f"MLflow UI: {server.address}/#/experiments?workflowType=machine_learning")
+        say(f"Train into it with {words}, for example: seedbed sweep experiment=architectures {words}")
+        if auth:
+            say(f"Users must log in: admin has the password in {home / 'admin-password'}.")
+        say(f"PostgreSQL: port {server.database_port}, user {USER}, password in {home / 'pgpass'}.")
+        say("Only this machine can reach it (docs/SERVER.md has the others). Ctrl-C ends it; the data stays.")
+        while True:
+            server.check()
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """Ends the block by Ctrl-C, which a shell's background job ignores otherwise."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with server(uri, port) as process:
-            say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")
-            for name, link in links(reader, address).items():
-                say(f"  {name}: {link}")
-            say("Ctrl-C ends it.")
-            while process.poll() is None:
-                time.sleep(0.5)
-            raise UserError(f"The MLflow server ended by itself (exit code {process.returncode}).")
+        yield
     except KeyboardInterrupt:
         say("ended")

@@ -34,7 +34,9 @@ def make(*words: str, folder: Path = ROOT, uri: str | None = None) -> str:
 def test_make_alone_prints_help_on_every_target() -> None:
     printed = make()
     assert printed == make("help")
-    assert {"setup", "test", "check", "sweep", "plan", "ui", "published", "predict", "lock", "clean"} <= set(TARGETS)
+    assert {"setup", "test", "check", "sweep", "plan", "ui", "server", "published", "predict", "lock", "clean"} <= set(
+        TARGETS
+    )
     for target in TARGETS:
         assert re.search(rf"^  {target} +\w", printed, re.MULTILINE), target
 
@@ -57,6 +59,7 @@ def test_every_target_is_phony() -> None:
         (["predict", "ARGS=--input 'my rows.csv'"], "predict --input 'my rows.csv'"),
         (["published"], "published"),
         (["ui", "ARGS=--port 5001"], "ui --port 5001"),
+        (["server", "ARGS=--folder 'a b'"], "server --folder 'a b'"),
     ],
 )
 def test_words_pass_through(words: list[str], command: str) -> None:
@@ -71,7 +74,16 @@ def test_the_store_can_be_named() -> None:
 
 
 def test_clean_leaves_stores_alone(tmp_path: Path) -> None:
-    kept = ["mlflow.db", "mlflow-artifacts/1/weights.npz", "mlruns/x", "outputs/x", "multirun/x", "pipeline/data.py"]
+    kept = [
+        "mlflow.db",
+        "mlflow-artifacts/1/weights.npz",
+        "mlruns/x",
+        "outputs/x",
+        "multirun/x",
+        "seedbed-server/x",
+        "pipeline/data.py",
+    ]
+    kept.append("seedbed-server/postgres/PG_VERSION")
     gone = [".venv/.ready", ".mypy_cache/x", ".pytest_cache/x", "dist/x", "build/x", "pipeline/__pycache__/x.pyc"]
     gone.append("benchmarks/__pycache__/x.pyc")
     for name in [*kept, *gone, "tests/x.db"]:
