@@ -48,11 +48,11 @@ def open_store(tracking: TrackingConfig) -> "Store | None":
     return Store(tracking)
 
 
-def run_one(run: Run) -> Outcome:
-    """Trains one run, or finds it finished, and prints its result. Raises FailedRunsError if it failed."""
+def run_one(run: Run, force: bool = False) -> Outcome:
+    """Trains one run, or finds it finished (not with `force`), and prints its result. Raises FailedRunsError."""
     note_names([run])
     store = open_store(run.config.tracking)
-    plan = make_plan([run], store)
+    plan = make_plan([run], store, force)
     with Display(1, updates_to_make(plan)) as display:
         (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
     print_run(outcome, store)
@@ -62,9 +62,14 @@ def run_one(run: Run) -> Outcome:
 
 
 def run_sweep(
-    runs: Sequence[Run], words: Sequence[str], parents: dict[tuple[str, str, str], "Parent"] | None = None
+    runs: Sequence[Run],
+    words: Sequence[str],
+    parents: dict[tuple[str, str, str], "Parent"] | None = None,
+    force: bool = False,
 ) -> list[Outcome]:
     """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
+
+    With `force` it trains the finished ones too.
 
     `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
     too. Returns an outcome for every distinct run.
@@ -76,12 +81,12 @@ def run_sweep(
     outcomes: list[Outcome] = []
     for group, store in zip(groups, stores, strict=True):
         key = experiment_key(group[0])
-        parents[key] = Parent(store, make_plan(group, store), words, key[1], parents.get(key))
+        parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key))
         outcomes += parents[key].run()
     return outcomes
 
 
-def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> None:
+def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), force: bool = False) -> None:
     """Prints what a sweep of these runs would do, for each MLflow experiment, and makes nothing.
 
     `refused` are the words of jobs that cannot run, each with the reason. Raises UserError, behind the tables, if there
@@ -89,7 +94,9 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> N
     """
     note_names(runs)
     groups = by_experiment(runs)
-    plans = [make_plan(group, glance(group[0].config.tracking)) for group in groups]  # all, before any is measured
+    plans = [
+        make_plan(group, glance(group[0].config.tracking), force) for group in groups
+    ]  # all, before any is measured
     previews = []
     for group, plan in zip(groups, plans, strict=True):
         tracking = group[0].config.tracking
