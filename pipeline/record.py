@@ -79,7 +79,7 @@ def fitting_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def storable(text: str) -> str:
-    """A text with NUL characters and halves of surrogate pairs written out (`\\x00`)."""
+    """A text with NUL characters and halves of surrogate pairs written out."""
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 

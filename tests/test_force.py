@@ -1,5 +1,6 @@
 """`--force` trains again what is finished in the store, as new runs; what is stored stays."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ WORDS = ["data=exam", "training.epochs=3", "tracking.experiment=small"]
 class Full:
     """A store in which everything is finished."""
 
-    def finished(self, fingerprints: list[str]) -> dict[str, Kept]:
+    def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
+        """All of them."""
         return {one: Kept("id", {}, {}) for one in fingerprints}
 
 

@@ -81,9 +81,7 @@ def test_a_word_looks_its_secret_up(word: str, hides: bool) -> None:
 
 def test_each_value_of_a_sweep_is_looked_up_by_itself() -> None:
     found = without_secret(f"tracking.uri={ADDRESS},{ADDRESS}/b,sqlite:///x.db")
-    assert found == "tracking.uri=${oc.env:SEEDBED_URI_1},${oc.env:SEEDBED_URI_2},sqlite:///x.db" or found == (
-        "tracking.uri=${oc.env:SEEDBED_URI_2},${oc.env:SEEDBED_URI_1},sqlite:///x.db"
-    )
+    assert found.replace("_2", "_1") == "tracking.uri=${oc.env:SEEDBED_URI_1},${oc.env:SEEDBED_URI_1},sqlite:///x.db"
     assert sorted(os.environ[f"SEEDBED_URI_{i}"] for i in (1, 2)) == [ADDRESS, f"{ADDRESS}/b"]
 
 
