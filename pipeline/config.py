@@ -41,7 +41,7 @@ def one_of(choices: Iterable[str]) -> str:
 
 
 NAME = f"a name on one line, not blank, of at most {LONGEST_NAME} characters"
-NAMES = "null or a list of names, all different, none empty, in Unicode characters"
+NAMES = "null or a list of names, all different and none empty"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DIVISOR = "a number other than 0, or a list of such with one a column"
 POSITIVE = "a finite number > 0"

@@ -75,7 +75,7 @@ def without_secret(word: str) -> str:
     key, equals, value = word.partition("=")
     is_uri = override.key_or_group == "tracking.uri"  # also one without its ://
     for text, written in texts(override._value):
-        if has_secret(text) or (is_uri and public_uri(text) != text):
+        if has_secret(text) or (is_uri and "://" not in text and public_uri(text) != text):
             if written not in value:
                 raise UserError(f"{key}=... is an address in an odd form: put it into MLFLOW_TRACKING_URI instead.")
             value = value.replace(written, hidden(text))

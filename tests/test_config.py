@@ -144,7 +144,8 @@ def test_a_flat_y_is_one_output() -> None:
         ({"name": " "}, 'data.name is " ", but it must be a name on one line, not blank, of at most 250 characters.'),
         (
             {"experiment": "x" * 501},
-            f"tracking.experiment is {'x' * 57}..., but it must be a name on one line, not blank, of at most 250 characters.",
+            f"tracking.experiment is {'x' * 57}..., but it must be a name on one line, not blank, of at most 250 "
+            "characters.",
         ),
         ({"features": "a"}, f"data.features is a, but it must be {NAMES}."),
         ({"features": ["a", "a"]}, f"data.features is [a, a], but it must be {NAMES}."),

@@ -176,6 +176,6 @@ def test_pickled_objects_are_not_loaded_but_refused_in_one_sentence() -> None:
     buffer = io.BytesIO()
     np.savez(buffer, W0=np.array([{"a": 1}], dtype=object))
     for content in (buffer.getvalue(), b"no zip", b"PK\x03\x04", b""):
-        with pytest.raises(UserError, match="^weights.npz of run 1 holds something else than arrays"):
+        with pytest.raises(UserError, match=r"^weights\.npz of run 1 holds something else than arrays"):
             read_npz(content, "weights.npz of run 1")
     assert read_npz(npz({"W0": np.eye(2)}), "it")["W0"].tolist() == [[1, 0], [0, 1]]
