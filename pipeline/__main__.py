@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import click
 
 from pipeline import __version__
+from pipeline.credentials import guard_stderr, redacted
 from pipeline.errors import UserError
 
 OVERRIDES = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 INTERRUPTED = 130
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but notes, failed runs and errors.")
+FORCE = click.option("--force", is_flag=True, help="Train what is finished in the store again, as new runs.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done (see `seedbed plan`).")
 
 
@@ -51,7 +53,8 @@ def cli() -> None:
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @QUIET
 @DRY_RUN
-def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
+@FORCE
+def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -> None:
     """Train one run from a config.
 
     OVERRIDES are Hydra's: key=value words that change the default config (conf/config.yaml), and Hydra's own options.
@@ -79,16 +82,17 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
       seedbed train experiment=happiness training.epochs=400
       seedbed train data=cat_shop network.hidden=[8] network.bias=true seed=3
 
-    The same config again is found in MLflow and not trained a second time.
+    The same config again is found in MLflow and not trained a second time, but with --force.
     """
-    run_words(overrides, quiet, dry_run)
+    run_words(overrides, quiet, dry_run, force)
 
 
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @QUIET
 @DRY_RUN
-def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
+@FORCE
+def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -> None:
     """Train every combination of values as one sweep.
 
     OVERRIDES are those of `seedbed train`; a key may have several values. Quote them for the shell.
@@ -104,16 +108,18 @@ def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool) -> None:
       seedbed sweep experiment=architectures 'seed=range(0,50)'    other seeds than the file's
       seedbed sweep data=cat_shop 'seed=range(0,10)' training.learning_rate=0.1,1
 
-    All configs are checked before the first run trains. Runs that are finished in the store are not trained again.
+    All configs are checked before the first run trains. Runs that are finished in the store are not trained again,
+    but with --force.
     """
-    run_words(["--multirun", *overrides], quiet, dry_run)
+    run_words(["--multirun", *overrides], quiet, dry_run, force)
 
 
 @cli.command(context_settings=OVERRIDES)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @QUIET
 @click.option("--dry-run", is_flag=True, hidden=True, expose_value=False)  # is what a plan is
-def plan(overrides: tuple[str, ...], quiet: bool) -> None:
+@click.option("--force", is_flag=True, help="Plan as if nothing were finished in the store.")
+def plan(overrides: tuple[str, ...], quiet: bool, force: bool) -> None:
     """Say what a sweep would do, and do nothing.
 
     OVERRIDES are those of `seedbed sweep`; `seedbed sweep --dry-run` does the same. Counts runs, cells, seeds, stacks,
@@ -126,16 +132,16 @@ def plan(overrides: tuple[str, ...], quiet: bool) -> None:
       seedbed plan experiment=architectures
       seedbed plan data=cat_shop 'seed=range(0,10)' training.learning_rate=0.1,1
     """
-    run_words(["--multirun", *overrides], quiet, dry_run=True)
+    run_words(["--multirun", *overrides], quiet, True, force)
 
 
-def run_words(words: Sequence[str], quiet: bool, dry_run: bool) -> None:
+def run_words(words: Sequence[str], quiet: bool, dry_run: bool, force: bool) -> None:
     """Runs Hydra on the words of a command."""
     from pipeline.console import hushed
     from pipeline.words import start_hydra
 
     with hushed(quiet):
-        start_hydra(words, dry_run)
+        start_hydra(words, dry_run, force)
 
 
 @cli.command(name="list")
@@ -242,6 +248,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted (also by SIGTERM, SIGHUP)."""
     for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed
         signal.signal(kind, signal.default_int_handler)
+    guard_stderr()
     code = exit_code(list(sys.argv[1:] if words is None else words))
     if code == INTERRUPTED:  # Python 3.11 remembers a Ctrl-C that came out of an exec, and would end by its signal
         eval("0")  # noqa: S307  # forgets it
@@ -268,7 +275,7 @@ def exit_code(words: list[str]) -> int:
 
 def complain(sentence: str) -> int:
     """Prints an error and gives its exit code."""
-    click.echo(f"error: {sentence}", err=True)
+    click.echo(f"error: {redacted(sentence)}", err=True)
     return 1
 
 

@@ -4,18 +4,22 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.compose import plain_words, register, run_config
+from pipeline.credentials import guard_stderr
 from pipeline.errors import UserError
 from pipeline.identity import make_run
 from pipeline.paths import find
 from pipeline.sentences import one_sentence
 from pipeline.session import run_one, show_plan
+
+FORCE = "hydra.job.env_set.SEEDBED_FORCE"  # what every launcher hands on to its jobs
 
 
 def run_hydra(words: Sequence[str]) -> None:
@@ -23,6 +27,7 @@ def run_hydra(words: Sequence[str]) -> None:
     errors: list[UserError] = []
 
     def job(cfg: DictConfig) -> float:
+        guard_stderr()  # a launcher's worker process has another one
         try:
             with one_sentence():
                 return train(cfg)
@@ -46,10 +51,15 @@ def train(cfg: DictConfig) -> float:
     check_single(words)
     run = make_run(run_config(cfg), words)
     if HydraConfig.get().launcher.get("dry_run"):
-        show_plan([run])
+        show_plan([run], force=is_forced(HydraConfig.instance().cfg))
         return math.inf
-    outcome = run_one(run)
+    outcome = run_one(run, is_forced(HydraConfig.instance().cfg))
     return outcome.metrics.get("result/final_loss", math.inf)
+
+
+def is_forced(config: Any) -> bool:
+    """True if the command of this config (one with the node `hydra`) trains what is finished again."""
+    return bool(OmegaConf.select(config, FORCE))
 
 
 def check_single(words: Sequence[str]) -> None:

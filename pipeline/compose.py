@@ -4,10 +4,14 @@ import dataclasses
 import functools
 from typing import Any, cast, get_type_hints
 
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config import RunConfig
+from pipeline.credentials import without_secrets
 from pipeline.errors import UserError
 from pipeline.paths import find
 from pipeline.sentences import one_sentence, unknown_key
@@ -16,16 +20,35 @@ TYPES = get_type_hints(RunConfig)
 SECTIONS: dict[str, Any] = {key: kind for key, kind in TYPES.items() if dataclasses.is_dataclass(kind)}
 
 
+class FileConfigSource(file_config_source.FileConfigSource):
+    """How Hydra reads config files, with passwords in addresses hidden: it may write a config to a file.
+
+    It has the name of Hydra's own, which Hydra takes for the same then.
+    """
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A file's content. Raises UserError for an address that has a password beside a look-up."""
+        found = super().load_config(config_path)
+        found.config = public_node(found.config)
+        return found
+
+
+def public_node(node: Any) -> Any:
+    """A config as it was read from a file, with passwords in addresses hidden."""
+    return OmegaConf.create(without_secrets(OmegaConf.to_container(node, resolve=False)))
+
+
 @functools.cache
 def register() -> None:
     """Makes the schema and every file of experiments/ known to Hydra, once. Raises UserError for an unreadable file."""
+    SourcesRegistry.instance().types["file"] = FileConfigSource
     store = ConfigStore.instance()
     schema = writable(OmegaConf.structured(RunConfig))
     schema.data.X = schema.data.y = MISSING  # the class needs some rows, but nobody should train on them by accident
     store.store(name="schema", node=schema, provider="pipeline/config.py")
     for file in sorted(find("experiments").glob("*.yaml")):
         with one_sentence():
-            node = cast(DictConfig, OmegaConf.load(file))
+            node = cast(DictConfig, public_node(OmegaConf.load(file)))
             OmegaConf.update(node, "tracking.experiment", OmegaConf.select(node, "tracking.experiment") or file.stem)
         store.store(group="experiment", name=file.stem, node=node, package="_global_", provider=str(file))
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.credentials import hidden, public_text
+from pipeline.credentials import public_uri as public_uri  # noqa: PLC0414 - rooms that take a config from here take it too
 from pipeline.errors import UserError
 from pipeline.losses import LOSSES, RAW_SUMS
 
@@ -29,7 +31,7 @@ MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
 MOST_WORKERS = 1024
-LONGEST_NAME = 500  # of an experiment in MLflow
+LONGEST_NAME = 250  # of an experiment in MLflow (its tables have room for 256)
 
 
 def one_of(choices: Iterable[str]) -> str:
@@ -38,8 +40,9 @@ def one_of(choices: Iterable[str]) -> str:
     return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
 
 
-NAME = f"a name, not blank, of at most {LONGEST_NAME} characters"
+NAME = f"a name on one line, not blank, of at most {LONGEST_NAME} characters"
 NAMES = "null or a list of names, all different and none empty"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DIVISOR = "a number other than 0, or a list of such with one a column"
 POSITIVE = "a finite number > 0"
 TAKES = {
@@ -98,8 +101,8 @@ def wrong_value(key: str, given: object, want: str | None = None) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """`value` as it would be typed, on one line and cut to a readable length."""
-    text = typed(value)
+    """`value` as it would be typed, on one line and cut to a readable length; without passwords of addresses."""
+    text = public_text(typed(value))
     if isinstance(value, str) and text.strip() != text:
         text = f'"{text}"'
     text = text or "empty"
@@ -118,19 +121,6 @@ def typed(value: object) -> str:
     return str(value)
 
 
-def public_uri(uri: str | None) -> str | None:
-    """A tracking URI without what may be a secret: user, password and query. A SQLite file's address has none."""
-    if uri is None or "://" not in uri or uri.startswith("sqlite"):
-        return uri
-    scheme, rest = uri.split("://", 1)
-    place, _, query = rest.partition("?")
-    if "@" in place:
-        place = place.rpartition("@")[2]
-    elif "@" in query:  # a ? in the password: nothing before it can be told from it
-        place = "..."
-    return f"{scheme}://{place}"
-
-
 def is_number(value: object) -> bool:
     """True for an int or float that is finite as a float, and is not a bool."""
     try:
@@ -140,8 +130,13 @@ def is_number(value: object) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """True for a text that can name a data set or an experiment."""
-    return bool(text.strip()) and len(text) <= LONGEST_NAME
+    """True for a text that can name a data set or an experiment: no control characters, which databases refuse."""
+    return bool(text.strip()) and len(text) <= LONGEST_NAME and is_text(text) and CONTROL.search(text) is None
+
+
+def is_text(text: str) -> bool:
+    """False for a text with a half of a surrogate pair, which no file can hold: bytes of a shell that are no UTF-8."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def check_matrix(key: str, rows: Any) -> None:
@@ -159,7 +154,7 @@ def check_names(key: str, names: Any) -> None:
         return
     check(isinstance(names, list) and not any(isinstance(name, list | dict | None) for name in names), key, names)
     texts = [str(name).strip() for name in names]
-    check(all(texts) and len(set(texts)) == len(texts), key, names)
+    check(all(texts) and len(set(texts)) == len(texts) and all(map(is_text, texts)), key, names)
 
 
 def check_divisor(key: str, scaling: str, divisor: Any) -> None:
@@ -284,8 +279,11 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri)
+        if public_uri(self.uri) != self.uri:
+            hidden(self.uri or "")  # so that this process knows what its messages must not repeat
         check(is_name(self.experiment), "tracking.experiment", self.experiment)
-        check(self.artifacts is None or bool(self.artifacts.strip()), "tracking.artifacts", self.artifacts)
+        folder = self.artifacts is None or (bool(self.artifacts.strip()) and "://" not in self.artifacts)
+        check(folder, "tracking.artifacts", self.artifacts)
         check(self.curve_points >= 2, "tracking.curve_points", self.curve_points)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.config import shown
 from pipeline.errors import UserError
 
+LONGEST_FILE_NAME = 255  # bytes
 UNFINISHED = ".seedbed-"  # how names begin that a killed process may leave behind
 
 
@@ -21,10 +23,12 @@ def local_path(location: str) -> Path | None:
     return Path(location) if location.startswith("/") else None
 
 
-def check_file_name(name: str) -> None:
-    """Raises UserError unless the name is a file's in the folder it is for, not in another one."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name or name.startswith(UNFINISHED):
-        raise UserError(f"{name!r} is no file name: it must be one without / and \\, of a file beside the others.")
+def check_file_name(name: str) -> str:
+    """The name, if it is that of a file right in a run's folder. Raises UserError for one that may lead elsewhere."""
+    plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set('/\\:*?"<>|')
+    if not plain or name.startswith(UNFINISHED) or len(name.encode(errors="replace")) > LONGEST_FILE_NAME:
+        raise UserError(f"A run has no file {shown(name) if name else 'without a name'}: its files lie in one folder.")
+    return name
 
 
 def make_folder(folder: Path, files: Mapping[str, bytes]) -> None:

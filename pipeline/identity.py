@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import InitConfig, RunConfig, public_uri
+from pipeline.config import InitConfig, RunConfig
+from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.paths import PACKAGE
 
@@ -20,6 +21,7 @@ UNUSED_INIT = {
     "given": ("scale", "low", "high", "generator", "skip_networks"),
 }
 NAME_LENGTH = 20
+SECRET_SECTIONS = ("tracking", "hydra")  # hydra.sweeper.storage is an address too
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ class Run:
 
 
 def is_secret(word: str) -> bool:
-    """True for an override with what may be a password: a store's address with a user, or `tracking={uri: ...}`."""
+    """True for an override with what may be a password: an address with a user, or the look-up of a hidden one."""
     key, _, value = word.lstrip("+").partition("=")
+    if not key.startswith(SECRET_SECTIONS):
+        return False
+    if PREFIX in value or public_text(value) != value:
+        return True
     return (key == "tracking.uri" and public_uri(value) != value) or (key == "tracking" and value.startswith("{"))
 
 

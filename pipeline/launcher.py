@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
+from pipeline.app import is_forced
 from pipeline.compose import plain_words
 from pipeline.composer import Composer
 from pipeline.config import DataConfig, shown
@@ -27,6 +28,7 @@ class Jobs:
         if dry_run:
             check_sweeper(config.hydra.runtime.choices["hydra/sweeper"])
         self.loader, self.config, self.dry_run = loader, config, dry_run
+        self.force = is_forced(config)
         self.composer: Composer | None = None
         self.parents: dict[tuple[str, str, str], Parent] = {}
         self.datasets: dict[int, tuple[DataConfig, Dataset]] = {}
@@ -38,10 +40,10 @@ class Jobs:
         """
         setup_globals()
         if self.dry_run:
-            show_plan(*self.sorted_out(job_overrides))
+            show_plan(*self.sorted_out(job_overrides), self.force)
             return []
         runs = self.runs(job_overrides, first)
-        outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task), self.parents)
+        outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task), self.parents, self.force)
         by_fingerprint = {outcome.run.fingerprint: outcome for outcome in outcomes}
         return [job_return(run, by_fingerprint[run.fingerprint], first + i) for i, run in enumerate(runs)]
 

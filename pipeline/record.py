@@ -4,6 +4,7 @@
 """
 
 import functools
+import hashlib
 import io
 import json
 import math
@@ -11,19 +12,25 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.config import RunConfig, public_uri
+from pipeline.config import RunConfig
+from pipeline.credentials import public_uri
 from pipeline.data import Dataset
+from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.points import Points, curve_steps
 from pipeline.stack import Result
 
 Array = NDArray[np.float64]
 
+LONGEST_PARAM = 6000  # MLflow cuts longer ones without a word, tags too
+LONGEST_TAG = 8000
+LONGEST_MEMBER = 1000  # of an npz file; a zip file has room for 65535 bytes
 MAX_TABLE_ROWS = 200
 MAX_TABLE_WEIGHTS = 5000
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
@@ -48,7 +55,7 @@ class Record:
 def make_head(run: Run, tags: Mapping[str, str]) -> Record:
     """What is known of a run before it is trained; `tags` are kept with the run's own."""
     own = {"fingerprint": run.fingerprint, "cell": run.cell}
-    return Record(run.name, params(run), [], {**tags, **own}, {}, run.dataset)
+    return Record(run.name, params(run), [], fitting_tags({**tags, **own}), {}, run.dataset)
 
 
 def make_record(run: Run, result: Result, environment: Mapping[str, Any], tags: Mapping[str, str]) -> Record:
@@ -65,32 +72,56 @@ def make_record(run: Run, result: Result, environment: Mapping[str, Any], tags: 
     )
 
 
+def fitting(text: str, most: int) -> str:
+    """A text of at most `most` characters: a longer one is cut, says so, and ends with a digest of all of it."""
+    if len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    end = f"... (cut: {len(text)} characters, sha256 {digest})"
+    return text[: most - len(end)] + end
+
+
+def fitting_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as a store can hold them: cut to its length, without what PostgreSQL and UTF-8 have no room for."""
+    return {key: fitting(storable(value), LONGEST_TAG) for key, value in tags.items()}
+
+
+def storable(text: str) -> str:
+    """A text with NUL characters and halves of surrogate pairs written out."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+
+
 def params(run: Run) -> dict[str, str]:
-    """The identity config as text, lists as `[4, 5]`, and the size of the network."""
+    """The identity config as text, lists as `[4, 5]`, and the size of the network. config.yaml has what is cut here."""
     shape = {
         "network.depth": len(run.config.network.hidden),
         "network.width": max(run.config.network.hidden, default=0),
         "network.n_params": run.parameters,
     }
-    return {key: str(value) for key, value in (run.identity | shape).items()}
+    return {key: fitting(storable(str(value)), LONGEST_PARAM) for key, value in (run.identity | shape).items()}
 
 
 def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
-    """The thinned curves as metrics `curve/<name>`; step = updates. Empty for a run that was never finite."""
+    """The thinned curves as metrics `curve/<name>`; step = updates. What is not finite is left out.
+
+    A metric may overflow where the loss does not: the sum of squares is twice its half.
+    """
     length = len(curves["loss"])
     if length == 0:
         return []
     steps = curve_steps(length - 1, config.training.epochs, config.tracking.curve_points)
-    return [(f"curve/{name}", float(curve[step]), step) for name, curve in curves.items() for step in steps]
+    points = [(f"curve/{name}", float(curve[step]), step) for name, curve in curves.items() for step in steps]
+    return [point for point in points if math.isfinite(point[1])]
 
 
 def curve_metrics(points: Points) -> list[tuple[str, float, int]]:
-    """Points of curves as metrics `curve/<name>`; step = updates."""
+    """Points of curves as metrics `curve/<name>`; step = updates. What is not finite is left out."""
     steps = points.steps.tolist()
     return [
         (f"curve/{name}", value, step)
         for name, values in points.values.items()
         for value, step in zip(values.tolist(), steps, strict=True)
+        if math.isfinite(value)
     ]
 
 
@@ -104,7 +135,7 @@ def summary(result: Result) -> list[tuple[str, float, int]]:
         if best > 0:
             values["result/log10_best_loss"] = math.log10(best)
         values |= {f"result/final_{name}": float(curve[-1]) for name, curve in result.curves.items() if name != "loss"}
-    return [(key, float(value), 0) for key, value in values.items()]
+    return [(key, float(value), 0) for key, value in values.items() if math.isfinite(value)]
 
 
 def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str, bytes]:
@@ -145,6 +176,15 @@ def section_yaml(name: str, value: str) -> str:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump({name: json.loads(value)}, Dumper=dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def read_npz(content: bytes, what: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file's bytes. Raises UserError, naming `what`, for other bytes or pickled objects in it."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{what} holds something else than arrays of numbers and text: it is not read.") from error
 
 
 def table(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
@@ -219,7 +259,16 @@ def free(name: str, taken: Collection[str]) -> str:
 
 def prediction_arrays(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> dict[str, NDArray[Any]]:
     """All predictions, an array a column: `input` text, the others float64."""
-    return {name: np.array([row[i] for row in data]) for i, name in enumerate(columns)}
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, name in enumerate(columns):
+        arrays[free(member_name(name), arrays)] = np.array([row[i] for row in data])
+    return arrays
+
+
+def member_name(name: str) -> str:
+    """A column's name as a name in an npz file, which other programs may unpack: odd ones are percent-encoded."""
+    plain = name.isprintable() and "\\" not in name and not name.startswith("/") and ".." not in name.split("/")
+    return name if plain and len(name) <= LONGEST_MEMBER else fitting(quote(name, safe=" "), LONGEST_MEMBER)
 
 
 def public_config(config: RunConfig) -> dict[str, Any]:

@@ -39,21 +39,21 @@ if TYPE_CHECKING:
     from pipeline.track import Glance, Store
 
 
-def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack) -> "Store | None":
+def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: bool) -> "Store | None":
     """The store that a config asks for, until the end of `stack`, or None for `tracking=none`."""
     if tracking.uri is None:
         return None
     from pipeline.track import Store
 
-    return stack.enter_context(Store(tracking, warn))
+    return stack.enter_context(Store(tracking, warn, force))
 
 
-def run_one(run: Run) -> Outcome:
-    """Trains one run, or finds it finished, and prints its result. Raises FailedRunsError if it failed."""
+def run_one(run: Run, force: bool = False) -> Outcome:
+    """Trains one run, or finds it finished (not with `force`), and prints its result. Raises FailedRunsError."""
     note_names([run])
     with contextlib.ExitStack() as stack:
-        store = open_store(run.config.tracking, stack)
-        plan = make_plan([run], store)
+        store = open_store(run.config.tracking, stack, force)
+        plan = make_plan([run], store, force)
         with Display(1, updates_to_make(plan)) as display:
             (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
         waiting = store.send() if store else 0
@@ -65,9 +65,14 @@ def run_one(run: Run) -> Outcome:
 
 
 def run_sweep(
-    runs: Sequence[Run], words: Sequence[str], parents: dict[tuple[str, str, str], "Parent"] | None = None
+    runs: Sequence[Run],
+    words: Sequence[str],
+    parents: dict[tuple[str, str, str], "Parent"] | None = None,
+    force: bool = False,
 ) -> list[Outcome]:
     """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
+
+    With `force` it trains the finished ones too.
 
     `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
     too. Returns an outcome for every distinct run.
@@ -78,10 +83,10 @@ def run_sweep(
     outcomes: list[Outcome] = []
     waiting = 0
     with contextlib.ExitStack() as stack:
-        stores = [open_store(group[0].config.tracking, stack) for group in groups]  # all, before anything trains
+        stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            parents[key] = Parent(store, make_plan(group, store), words, key[1], parents.get(key))
+            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key))
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
     check_sent(waiting, [group[0].config.tracking for group in groups])
@@ -98,7 +103,7 @@ def check_sent(waiting: int, stores: Iterable[TrackingConfig]) -> None:
         )
 
 
-def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> None:
+def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), force: bool = False) -> None:
     """Prints what a sweep of these runs would do, for each MLflow experiment, and makes nothing.
 
     `refused` are the words of jobs that cannot run, each with the reason. Raises UserError, behind the tables, if there
@@ -106,7 +111,9 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = ()) -> N
     """
     note_names(runs)
     groups = by_experiment(runs)
-    plans = [make_plan(group, glance(group[0].config.tracking)) for group in groups]  # all, before any is measured
+    plans = [
+        make_plan(group, glance(group[0].config.tracking), force) for group in groups
+    ]  # all, before any is measured
     previews = []
     for group, plan in zip(groups, plans, strict=True):
         tracking = group[0].config.tracking

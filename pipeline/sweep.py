@@ -58,14 +58,14 @@ class Finder(Protocol):
         """The FINISHED runs that have one of the fingerprints, by fingerprint."""
 
 
-def make_plan(runs: Iterable[Run], store: Finder | None) -> Plan:
-    """Drops exact duplicates, looks up what is finished, and groups the rest into stacks.
+def make_plan(runs: Iterable[Run], store: Finder | None, force: bool = False) -> Plan:
+    """Drops exact duplicates, looks up what is finished (with `force`, nothing is), and groups the rest into stacks.
 
     The first run's config says who trains.
     """
     given = list(runs)
     distinct = list({run.fingerprint: run for run in reversed(given)}.values())[::-1]
-    found = store.finished([run.fingerprint for run in distinct]) if store else {}
+    found = store.finished([run.fingerprint for run in distinct]) if store and not force else {}
     todo = [run for run in distinct if run.fingerprint not in found]
     stacks, workers = share_out(todo, distinct[0].config.executor)
     return Plan(distinct, len(given) - len(distinct), found, stacks, workers)

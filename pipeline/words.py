@@ -1,24 +1,27 @@
 """Checks the words of `train` and `sweep` before Hydra sees them: what it would refuse in many lines or not at all."""
 
+import contextlib
 import difflib
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from pipeline.app import run_hydra
+from pipeline.app import FORCE, run_hydra
 from pipeline.config import TAKES, one_of, shown, wrong_value
+from pipeline.credentials import has_secret, hidden, public_uri, redacted
 from pipeline.errors import UserError
-from pipeline.identity import is_secret
+from pipeline.identity import SECRET_SECTIONS, is_secret
 from pipeline.sentences import GROUPS, SECTIONS, one_sentence, public, unknown_key
 
 DRY_RUN = "hydra.launcher.dry_run"
-OWN_FLAGS = ("--quiet", "--dry-run")  # click takes them, wherever they stand
+OWN_FLAGS = ("--quiet", "--dry-run", "--force")  # click takes them, wherever they stand
 FLAGS = ("--multirun", "--run", "--resolve", "--hydra-help")
 CHOICES = {
     "--cfg": ("job", "hydra", "all"),
@@ -32,10 +35,10 @@ TEXTS = ("data.name", "tracking.uri", "tracking.experiment", "tracking.artifacts
 MOST_JOBS = 1_000_000
 
 
-def start_hydra(words: Sequence[str], dry_run: bool = False) -> None:
+def start_hydra(words: Sequence[str], dry_run: bool = False, force: bool = False) -> None:
     """Runs `train` or, with --multirun among the words, a sweep; `dry_run` only says what they would do.
 
-    Raises UserError for anything wrong with the words.
+    With `force` they train what is finished in the store again. Raises UserError for anything wrong with the words.
     """
     options, overrides = split(words)
     check_options(options)
@@ -45,7 +48,51 @@ def start_hydra(words: Sequence[str], dry_run: bool = False) -> None:
             if dry_run:
                 check_plannable(word)
         given = [f"{name}={value}" if value else name for name, value in options.items()]
-        run_hydra([*given, *overrides, *([f"{DRY_RUN}=true"] if dry_run else [])])  # Hydra wants overrides in one row
+        own = [f"{DRY_RUN}=true"] * dry_run + [f"++{FORCE}=1"] * force
+        with resolved_in_public() if "--resolve" in options else contextlib.nullcontext():
+            run_hydra([*given, *map(without_secret, overrides), *own])  # Hydra wants overrides in one row
+
+
+@contextlib.contextmanager
+def resolved_in_public() -> Iterator[None]:
+    """Prints what the block prints, without the secrets that a resolved config may hold."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        print(redacted(printed.getvalue()), end="")
+
+
+def without_secret(word: str) -> str:
+    """An override that means the same, with the addresses in it that hold a password looked up in the environment.
+
+    Raises UserError for an address that is written with escapes.
+    """
+    override = parsed(word)
+    if not override.key_or_group.startswith(SECRET_SECTIONS) or override.is_delete():
+        return word
+    key, equals, value = word.partition("=")
+    is_uri = override.key_or_group == "tracking.uri"  # also one without its ://
+    for text, written in texts(override._value):
+        if has_secret(text) or (is_uri and "://" not in text and public_uri(text) != text):
+            if written not in value:
+                raise UserError(f"{key}=... is an address in an odd form: put it into MLFLOW_TRACKING_URI instead.")
+            value = value.replace(written, hidden(text))
+    return f"{key}{equals}{value}"
+
+
+def texts(value: Any) -> Iterator[tuple[str, str]]:
+    """The texts in an override's parsed value, each with how it stands in the word; the longest first."""
+    if isinstance(value, ChoiceSweep):
+        value = value.list
+    if isinstance(value, QuotedString):
+        yield value.text, value.with_quotes()
+    elif isinstance(value, str):
+        yield value, value
+    elif isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        yield from sorted((pair for part in parts for pair in texts(part)), key=lambda pair: -len(pair[1]))
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -156,7 +156,10 @@ BAD = [
         "data.scaling is max, but it must be none, divide or standard, "
         "as a column without a positive maximum cannot be divided by it.",
     ),
-    ("train data.name=", "data.name is empty, but it must be a name, not blank, of at most 500 characters."),
+    (
+        "train data.name=",
+        "data.name is empty, but it must be a name on one line, not blank, of at most 250 characters.",
+    ),
     # tracking
     ("train tracking.uri=", f"tracking.uri is empty, but it must be {URI}."),
     ("train tracking.uri=ftp://x", f"tracking.uri is ftp://x, but it must be {URI}."),
@@ -178,7 +181,7 @@ BAD = [
     ),
     (
         "train \"tracking.experiment='  '\"",
-        'tracking.experiment is "  ", but it must be a name, not blank, of at most 500 characters.',
+        'tracking.experiment is "  ", but it must be a name on one line, not blank, of at most 250 characters.',
     ),
     (
         "train tracking.artifacts=text.txt",

@@ -141,10 +141,11 @@ def test_a_flat_y_is_one_output() -> None:
         ({"y": []}, f"data.y is [], but it must be {ROWS}."),
         ({"y": [1, [2], 3, 4]}, f"data.y[0] is 1, but it must be {ROW}."),
         ({"y": ["a", "b"]}, "data.y[0] is [a], but it must be made of finite numbers only."),
-        ({"name": " "}, 'data.name is " ", but it must be a name, not blank, of at most 500 characters.'),
+        ({"name": " "}, 'data.name is " ", but it must be a name on one line, not blank, of at most 250 characters.'),
         (
             {"experiment": "x" * 501},
-            f"tracking.experiment is {'x' * 57}..., but it must be a name, not blank, of at most 500 characters.",
+            f"tracking.experiment is {'x' * 57}..., but it must be a name on one line, not blank, of at most 250 "
+            "characters.",
         ),
         ({"features": "a"}, f"data.features is a, but it must be {NAMES}."),
         ({"features": ["a", "a"]}, f"data.features is [a, a], but it must be {NAMES}."),
@@ -165,7 +166,7 @@ def test_a_flat_y_is_one_output() -> None:
         ),
         (
             {"experiment": ""},
-            "tracking.experiment is empty, but it must be a name, not blank, of at most 500 characters.",
+            "tracking.experiment is empty, but it must be a name on one line, not blank, of at most 250 characters.",
         ),
     ],
     ids=str,
