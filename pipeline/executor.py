@@ -26,9 +26,10 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from pipeline.config import ExecutorConfig
+from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.points import Glimpse, Live
-from pipeline.stack import Result, longest_of, make_stacks, train_stack, updates_of
+from pipeline.stack import Result, make_stacks, train_stack, trajectories_of, updates_left
 from pipeline.train import Progress
 
 P = ParamSpec("P")
@@ -283,9 +284,9 @@ def end_with_driver() -> None:
         os._exit(1)
 
 
-def train_here(stack: Sequence[Run]) -> list[Result]:
+def train_here(stack: Sequence[Run], starts: Starts) -> list[Result]:
     """Trains a stack, wherever this is called."""
-    return train_stack(stack, PROGRESS.get(), live=LIVE.get())
+    return train_stack(stack, PROGRESS.get(), starts=starts, live=LIVE.get())
 
 
 def train_stacks(
@@ -293,19 +294,20 @@ def train_stacks(
     stacks: Sequence[list[Run]],
     progress: Progress,
     live: Callable[[list[Run], Glimpse], None] | None = None,
+    starts: Starts = NO_STARTS,
 ) -> Iterator[tuple[list[Run], Future[list[Result]]]]:
     """Has stacks trained, the longest first, and yields each with its results when it has ended.
 
     No more than `executor.room` of them are under way or wait to be taken, as their curves take much memory. `live` is
     called here, in the caller's thread, with a stack that trains for long and the points that became known of it.
     """
-    waiting = deque(sorted(stacks, key=rough_seconds, reverse=True))
+    waiting = deque(sorted(stacks, key=lambda stack: rough_seconds(stack, starts), reverse=True))
     pending: dict[Future[list[Result]], list[Run]] = {}
     under_way = UnderWay(live)
     while waiting or pending:
         while waiting and len(pending) < executor.room:
             stack = waiting.popleft()
-            pending[under_way.submit(executor, stack)] = stack
+            pending[under_way.submit(executor, stack, starts)] = stack
         done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
         for future in done:
             under_way.remove(pending[future])
@@ -329,12 +331,13 @@ class UnderWay:
         self._stacks: dict[str, list[Run]] = {}  # by fingerprint, as are the last steps that were told
         self._told: dict[str, int] = {}
 
-    def submit(self, executor: StackExecutor, stack: list[Run]) -> Future[list[Result]]:
+    def submit(self, executor: StackExecutor, stack: list[Run], starts: Starts) -> Future[list[Result]]:
         """Has a stack trained; an executor that does so at once, in this thread, tells at once."""
+        its_starts = {run.fingerprint: starts[run.fingerprint] for run in stack if run.fingerprint in starts}
         self._stacks |= {run.fingerprint: stack for run in stack}
         token = LIVE.set(self.tell if self._live else None)
         try:
-            return executor.submit(train_here, stack)
+            return executor.submit(train_here, stack, its_starts)
         finally:
             LIVE.reset(token)
 
@@ -359,19 +362,20 @@ def make_executor(workers: int, progress: Progress) -> StackExecutor:
     return Processes(workers) if workers else Serial(progress)
 
 
-def share_out(runs: Sequence[Run], config: ExecutorConfig) -> tuple[list[list[Run]], int]:
+def share_out(runs: Sequence[Run], config: ExecutorConfig, starts: Starts = NO_STARTS) -> tuple[list[list[Run]], int]:
     """Stacks of the runs, and how many worker processes train them (0: this process does).
 
     `auto` takes workers where there is more than one core, more than one stack once groups are cut, and training here
     would take WORTH_WORKERS seconds or more. A single run is always trained here.
     """
-    stacks = make_stacks(runs)
+    stacks = make_stacks(runs, starts=starts)
     workers = config.workers or cores()
     if config.kind == "serial" or len(runs) <= 1:
         return stacks, 0
-    cut = make_stacks(runs, workers)
+    cut = make_stacks(runs, workers, starts)
     workers = min(workers, len(cut))
-    if config.kind == "auto" and (workers == 1 or sum(map(rough_seconds, stacks)) < WORTH_WORKERS):
+    needed = sum(rough_seconds(stack, starts) for stack in stacks)
+    if config.kind == "auto" and (workers == 1 or needed < WORTH_WORKERS):
         return stacks, 0
     return cut, workers
 
@@ -381,9 +385,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def rough_seconds(stack: Sequence[Run]) -> float:
+def rough_seconds(stack: Sequence[Run], starts: Starts = NO_STARTS) -> float:
     """About how long training a stack takes. `seedbed plan` measures it; this is free."""
     first = stack[0]
+    updates = [updates_left(runs, starts) for runs in trajectories_of(stack)]
     per_network = first.parameters * len(first.dataset.X) * SECONDS_A_WEIGHT_AND_ROW
     layers = len(first.sizes) - 1
-    return updates_of(stack) * per_network + longest_of(stack) * layers * SECONDS_A_LAYER
+    return sum(updates) * per_network + max(updates) * layers * SECONDS_A_LAYER

@@ -75,11 +75,14 @@ def conventions(run: Run) -> Mapping[str, str]:
 class Watcher:
     """Looks at a stack every LIVE_SECONDS while it trains, and tells `live` what is new.
 
-    `trajectories` are the runs of each network that is trained.
+    `trajectories` are the runs of each network that is trained, `earlier` its curves up to where it goes on from, by
+    name, each (updates + 1,); none for a network that trains from its beginning.
     """
 
-    def __init__(self, trajectories: Sequence[Sequence[Run]], live: Live) -> None:
-        self._trajectories, self._live = trajectories, live
+    def __init__(
+        self, trajectories: Sequence[Sequence[Run]], earlier: Sequence[Mapping[str, Array]], live: Live
+    ) -> None:
+        self._trajectories, self._earlier, self._live = trajectories, earlier, live
         self._told: dict[str, int] = {}
         self._due = time.monotonic() + LIVE_SECONDS
 
@@ -89,23 +92,26 @@ class Watcher:
             return
         points: dict[str, Points] = {}
         for lane in np.flatnonzero(moment.finite()):
-            for run in self._trajectories[order[lane]]:
-                if len((new := self._new_points(run, moment, int(lane))).steps):
+            network = int(order[lane])
+            for run in self._trajectories[network]:
+                if len((new := self._new_points(run, self._earlier[network], moment, int(lane))).steps):
                     points[run.fingerprint] = new
         if points:
             self._live(Glimpse(points))
         self._due = time.monotonic() + LIVE_SECONDS
 
-    def _new_points(self, run: Run, moment: Moment, lane: int) -> Points:
+    def _new_points(self, run: Run, earlier: Mapping[str, Array], moment: Moment, lane: int) -> Points:
         """The run's points that were not told yet."""
+        begin = len(earlier["loss"]) - 1 if earlier else 0
         steps = planned_steps(run.config.training.epochs, run.config.tracking.curve_points)
-        told, known = self._told.get(run.fingerprint, 0), int(np.searchsorted(steps, moment.ends[lane], side="right"))
+        known = int(np.searchsorted(steps, begin + moment.ends[lane], side="right"))
+        new = steps[self._told.get(run.fingerprint, 0) : known]
         self._told[run.fingerprint] = known
-        new, entries = steps[told:known], run.dataset.y.size
-        return Points(
-            new,
-            {
-                name: in_convention(convention, moment.curves[RAW_SUMS[convention]][new, lane], entries)
-                for name, convention in conventions(run).items()
-            },
-        )
+        before, now = new[new < begin], new[new >= begin] - begin
+
+        def values(name: str, convention: str) -> Array:
+            raw = moment.curves[RAW_SUMS[convention]][now, lane]
+            found = in_convention(convention, raw, run.dataset.y.size)
+            return np.concatenate([earlier[name][before], found]) if earlier else found
+
+        return Points(new, {name: values(name, convention) for name, convention in conventions(run).items()})

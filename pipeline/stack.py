@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.continuing import NO_STARTS, Start, Starts, continued, start_of
 from pipeline.identity import Run
 from pipeline.initial import initial_weights, stack_weights
 from pipeline.losses import RAW_SUMS, in_convention, slope
@@ -42,29 +43,31 @@ class Result:
     seconds: float
 
 
-def make_stacks(runs: Iterable[Run], workers: int = 1) -> list[list[Run]]:
+def make_stacks(runs: Iterable[Run], workers: int = 1, starts: Starts = NO_STARTS) -> list[list[Run]]:
     """Groups runs with the same rows, layers, loss, derivative, metrics and numerics, in chunks of bounded memory.
 
     Runs that differ in epochs only stay together, as they train once; a run's bits do not depend on the grouping. A
-    wide group is cut for all workers, another one for as many as its share of the work is worth.
+    wide group is cut for all workers, another one for as many as its share of the work is worth. What `starts` spare is
+    no work.
     """
     groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(stack_key(run), []).append(run)
     trajectories = [trajectories_of(group) for group in groups.values()]
-    work = [work_of(group) for group in trajectories]
+    work = [work_of(group, starts) for group in trajectories]
     shares = [
         workers if len(group) >= WIDE * workers else math.ceil(workers * part / sum(work))
         for group, part in zip(trajectories, work, strict=True)
     ]
     room = min(CURVE_BYTES, ALL_CURVE_BYTES // workers)
-    return [stack for group, share in zip(trajectories, shares, strict=True) for stack in chunks(group, share, room)]
+    shared = zip(trajectories, shares, strict=True)
+    return [stack for group, share in shared for stack in chunks(group, share, room, starts)]
 
 
-def work_of(group: Sequence[Sequence[Run]]) -> int:
+def work_of(group: Sequence[Sequence[Run]], starts: Starts) -> int:
     """How much there is to train in a group, one list of runs a trajectory, in multiplications."""
     first = group[0][0]
-    return len(first.dataset.X) * first.parameters * sum(longest_of(runs) + 1 for runs in group)
+    return len(first.dataset.X) * first.parameters * sum(updates_left(runs, starts) + 1 for runs in group)
 
 
 def stack_key(run: Run) -> object:
@@ -86,15 +89,15 @@ def raw_sums(run: Run) -> tuple[str, ...]:
     return tuple(sorted({RAW_SUMS[name] for name in conventions(run).values()}))
 
 
-def chunks(group: list[list[Run]], share: int, curve_bytes: int) -> Iterator[list[Run]]:
+def chunks(group: list[list[Run]], share: int, curve_bytes: int, starts: Starts) -> Iterator[list[Run]]:
     """Cuts a group, one list of runs a trajectory, into chunks of like work: `share` of them or a multiple.
 
     A chunk has at most as many lanes as this machine likes best (pace.py) and no more than `curve_bytes` of curves. One
     of fewer than NARROW lanes is not cut.
     """
-    group = sorted(group, key=longest_of, reverse=True)
+    group = sorted(group, key=lambda runs: updates_left(runs, starts), reverse=True)
     first = group[0][0]
-    room = curve_bytes // (8 * (longest_of(group[0]) + 1) * len(raw_sums(first)))
+    room = curve_bytes // (8 * (max(map(longest_of, group)) + 1) * len(raw_sums(first)))
     width = best_width(first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics, len(group))
     count = math.ceil(len(group) / max(LANES, min(width, room)))
     share = min(share, math.ceil(len(group) / NARROW))
@@ -116,15 +119,22 @@ def longest_of(runs: Iterable[Run]) -> int:
     return max(run.config.training.epochs for run in runs)
 
 
-def updates_of(stack: Iterable[Run]) -> int:
+def updates_left(runs: Sequence[Run], starts: Starts) -> int:
+    """How many updates the runs of one trajectory take."""
+    start = start_of(runs, starts)
+    return longest_of(runs) - (start.updates if start else 0)
+
+
+def updates_of(stack: Iterable[Run], starts: Starts = NO_STARTS) -> int:
     """How many updates training a stack takes, each trajectory's counted once."""
-    return sum(map(longest_of, trajectories_of(stack)))
+    return sum(updates_left(runs, starts) for runs in trajectories_of(stack))
 
 
 def train_stack(
     runs: Sequence[Run],
     progress: Progress | None = None,
     snapshots: Sequence[int] = (),
+    starts: Starts = NO_STARTS,
     live: Live | None = None,
 ) -> list[Result]:
     """Trains runs of one stack (see `make_stacks`) and returns a result for each, in their order.
@@ -132,26 +142,34 @@ def train_stack(
     `snapshots` are further update counts at which every run that gets so far keeps its network. `progress` is called
     with numbers of updates made, each trajectory's counted once; `live`, if training takes long, with points of the
     curves that became known.
+
+    A run with a start (continuing.py) goes on from there, if all runs of its trajectory train beyond it and it holds;
+    its result is the same, but for snapshots before the start, and `seconds`, the time of what was trained.
     """
     started = time.perf_counter()
     groups = trajectories_of(runs)
     heads = [group[0] for group in groups]
     drawn = [initial_weights(head.config.init, head.config.seed, head.sizes) for head in heads]
-    stops = [
-        sorted({run.config.training.epochs for run in group} | {s for s in snapshots if s <= longest_of(group)})
-        for group in groups
-    ]
+    problem = problem_of(heads[0])
+    weights, begun = continued(problem, stack_weights(drawn, heads[0].config.network.bias), groups, starts)
     rates = np.array([head.config.training.learning_rate for head in heads])
-    weights = stack_weights(drawn, heads[0].config.network.bias)
-    watcher = Watcher(groups, live) if live else None
-    trajectories = train(problem_of(heads[0]), weights, rates, stops, progress, watch=watcher)
+    stops = [stops_of(group, start, snapshots) for group, start in zip(groups, begun, strict=True)]
+    watcher = Watcher(groups, [start.curves if start else {} for start in begun], live) if live else None
+    trajectories = train(problem, weights, rates, stops, progress, watch=watcher)
     seconds = (time.perf_counter() - started) / len(runs)
     results = {
-        id(run): result_of(run, trajectory, tuple(matrices), seconds)
-        for group, trajectory, matrices in zip(groups, trajectories, drawn, strict=True)
+        id(run): result_of(run, trajectory, start, tuple(matrices), seconds)
+        for group, trajectory, start, matrices in zip(groups, trajectories, begun, drawn, strict=True)
         for run in group
     }
     return [results[id(run)] for run in runs]
+
+
+def stops_of(runs: Sequence[Run], start: Start | None, snapshots: Sequence[int]) -> list[int]:
+    """At which update counts behind its start the runs of a trajectory need its network."""
+    begin = start.updates if start else 0
+    stops = {run.config.training.epochs for run in runs} | {stop for stop in snapshots if stop <= longest_of(runs)}
+    return sorted(stop - begin for stop in stops if stop >= begin)
 
 
 def problem_of(run: Run) -> Problem:
@@ -161,21 +179,28 @@ def problem_of(run: Run) -> Problem:
     return Problem(dataset.X, dataset.y, rule, raw_sums(run), run.config.executor.kernel)
 
 
-def result_of(run: Run, trajectory: Trajectory, initial: tuple[Array, ...], seconds: float) -> Result:
-    """A run's part of its trajectory: the first `epochs` updates, or up to the last finite state."""
+def result_of(
+    run: Run, trajectory: Trajectory, start: Start | None, initial: tuple[Array, ...], seconds: float
+) -> Result:
+    """A run's part of its trajectory, behind its start: up to `epochs` updates, or up to the last finite state."""
     training = run.config.training
     entries = run.dataset.y.size
-    updates = min(training.epochs, trajectory.last_finite)
+    begin = start.updates if start else 0
+    last_finite = begin + trajectory.last_finite
+    updates = min(training.epochs, last_finite)
 
-    def curve(convention: str) -> Array:
-        return in_convention(convention, trajectory.curves[RAW_SUMS[convention]][: updates + 1], entries)
+    def curve(name: str, convention: str) -> Array:
+        trained = trajectory.curves[RAW_SUMS[convention]][: updates - begin + 1]
+        found = in_convention(convention, trained, entries)
+        return np.concatenate([start.curves[name][:-1], found]) if start else found
 
+    snapshots = {begin + stop: state for stop, state in trajectory.snapshots.items()}
     return Result(
         updates=max(updates, 0),
-        curves={name: curve(convention) for name, convention in conventions(run).items()},
+        curves={name: curve(name, convention) for name, convention in conventions(run).items()},
         initial=initial,
-        final=trajectory.snapshots[max(updates, 0)],
-        snapshots={stop: state for stop, state in trajectory.snapshots.items() if stop <= max(updates, 0)},
-        diverged_at=trajectory.last_finite + 1 if training.epochs > trajectory.last_finite else None,
+        final=snapshots[max(updates, 0)],
+        snapshots={stop: state for stop, state in snapshots.items() if stop <= max(updates, 0)},
+        diverged_at=last_finite + 1 if training.epochs > last_finite else None,
         seconds=seconds,
     )

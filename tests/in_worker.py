@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import points, train
+from pipeline.continuing import Starts
 from pipeline.executor import BLAS_THREADS, LIVE, PROGRESS, train_here
 from pipeline.identity import Run
 from pipeline.points import Glimpse, Points
@@ -76,7 +77,7 @@ def tell_much(megabytes: int, die: bool) -> float:
     return time.monotonic() - started
 
 
-def train_watched(stack: Sequence[Run]) -> list[Result]:
+def train_watched(stack: Sequence[Run], starts: Starts) -> list[Result]:
     """Trains a stack and tells of it at every report; is killed the first time, when it has told twice."""
     points.LIVE_SECONDS, train.REPORT_EVERY = 0.0, 100
     tell, told = LIVE.get(), 0
@@ -93,7 +94,7 @@ def train_watched(stack: Sequence[Run]) -> list[Result]:
 
     token = LIVE.set(tell if Path("died").exists() else tell_twice)
     try:
-        return train_here(stack)
+        return train_here(stack, starts)
     finally:
         LIVE.reset(token)
 
@@ -103,24 +104,24 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def train_or_die(stack: Sequence[Run]) -> list[Result]:
+def train_or_die(stack: Sequence[Run], starts: Starts) -> list[Result]:
     """Trains a stack, but ends this process if its networks have DEADLY hidden units."""
     if stack[0].config.network.hidden == [DEADLY]:
         os._exit(1)
-    return train_here(stack)
+    return train_here(stack, starts)
 
 
-def train_or_die_once(stack: Sequence[Run]) -> list[Result]:
+def train_or_die_once(stack: Sequence[Run], starts: Starts) -> list[Result]:
     """The same, but the second time it trains."""
     first = Path("died")
     if stack[0].config.network.hidden == [DEADLY] and not first.exists():
         first.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return train_here(stack)
+    return train_here(stack, starts)
 
 
-def train_or_raise(stack: Sequence[Run]) -> list[Result]:
+def train_or_raise(stack: Sequence[Run], starts: Starts) -> list[Result]:
     """The same, but it raises an error."""
     if stack[0].config.network.hidden == [DEADLY]:
         raise FloatingPointError("as asked")
-    return train_here(stack)
+    return train_here(stack, starts)

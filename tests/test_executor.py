@@ -343,7 +343,7 @@ def test_what_is_told_of_a_stack_that_is_not_in_training_is_left_out() -> None:
     under_way.tell(glimpse)
     assert told == []
     with Processes(1) as executor:
-        under_way.submit(executor, stack).result()
+        under_way.submit(executor, stack, {}).result()
     under_way.tell(glimpse)
     under_way.tell(glimpse)
     assert told == [1]

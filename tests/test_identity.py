@@ -253,7 +253,9 @@ def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
 
 # --- imports ----------------------------------------------------------------------------------------------------
 
-NUMERICS = {"sigmoid", "losses", "network", "pace", "program", "initial", "train", "points", "data", "stack"}
+NUMERICS = {
+    "continuing", "data", "initial", "losses", "network", "pace", "points", "program", "sigmoid", "stack", "train",
+}  # fmt: skip
 COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
 WITH_MLFLOW = {"api", "database"}
 SHIM = "_plugins.hydra_plugins.seedbed_stacked"
