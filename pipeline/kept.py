@@ -18,6 +18,7 @@ from pipeline.config import DataConfig, TrackingConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.database import is_store
 from pipeline.errors import UserError
+from pipeline.moved import mend_moved
 
 from mlflow import MlflowClient  # isort: skip
 from mlflow.entities import Run as StoredRun  # isort: skip
@@ -34,7 +35,10 @@ class Reader:
     """A store that exists already."""
 
     def __init__(self, uri: str) -> None:
-        """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
+        """Raises UserError if there is no store at `uri`, so that looking at one never makes one.
+
+        `moved` is a note for the user, if the store was found to have been moved.
+        """
         check_uri(uri)
         self.uri, self.shown_uri = uri, public_uri(uri) or ""
         if not is_store(uri):
@@ -43,6 +47,7 @@ class Reader:
                 "or name another with tracking.uri=."
             )
         with track.translated(uri):
+            self.moved = mend_moved(uri)
             self.client = MlflowClient(tracking_uri=absolute(uri))
 
     def run(self, run_id: str) -> "KeptRun":

@@ -17,7 +17,7 @@ ENDED = ("Z", "X")  # states of a process that has ended but was not waited for
 
 
 def this_process() -> str:
-    """A text (JSON) for `is_gone`: the machine, boot and pid namespace of this process, its pid, and when it started."""
+    """A text (JSON) for `is_gone`: this process, its machine, boot and pid namespace, its pid, and when it started."""
     pid = os.getpid()
     return json.dumps({**this_machine(), "pid": pid, "started": state_and_start(pid)[1]})
 

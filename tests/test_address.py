@@ -179,6 +179,13 @@ def test_addresses_of_databases_and_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert absolute("http://host") == "http://host"
 
 
+@pytest.mark.parametrize("name", ["what?", "100%41"])
+def test_a_file_that_no_address_can_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    assert "in its path, which no address can have: move it" in refusal(check_uri, "sqlite:///a.db")
+
+
 def test_the_first_cause_of_an_error_is_named() -> None:
     def fail() -> None:
         try:
