@@ -7,6 +7,7 @@ from pipeline.process import is_gone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.entities import Run as StoredRun
 
 PROCESS_TAG = "seedbed.process"  # who writes a run, as `this_process` names it
@@ -32,8 +33,8 @@ def running(client: "MlflowClient") -> Iterator["StoredRun"]:
 
 def everywhere(client: "MlflowClient", query: str, deleted: bool = False) -> Iterator["StoredRun"]:
     """The runs of all experiments that a query finds, page after page: those not deleted, or those deleted."""
-    for ids in experiment_ids(client):
-        token = None
+    for experiments in all_experiments(client):
+        ids, token = [experiment.experiment_id for experiment in experiments], None
         while True:
             page = client.search_runs(ids, query, DELETED if deleted else ACTIVE, PAGE, page_token=token)
             yield from page
@@ -42,12 +43,12 @@ def everywhere(client: "MlflowClient", query: str, deleted: bool = False) -> Ite
                 break
 
 
-def experiment_ids(client: "MlflowClient") -> Iterator[list[str]]:
-    """The ids of all experiments, deleted ones too, some at a time."""
+def all_experiments(client: "MlflowClient") -> Iterator[list["Experiment"]]:
+    """All experiments, deleted ones too, some at a time."""
     token = None
     while True:
         page = client.search_experiments(EITHER, PAGE, page_token=token)
-        yield [experiment.experiment_id for experiment in page]
+        yield list(page)
         token = page.token
         if not token:
             return

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import public_uri, shown
-from pipeline.console import Display, out, say, warn
+from pipeline.console import Display, out, say, short, warn
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
 from pipeline.published import (
@@ -214,3 +214,28 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
             raise UserError(f"The MLflow server ended by itself (exit code {process.returncode}).")
     except KeyboardInterrupt:
         say("ended")
+
+
+def prune_store(words: Sequence[str], delete: bool, killed: bool) -> None:
+    """Prints what the store does not need, and deletes it if that is asked for."""
+    from pipeline import prune
+
+    values = key_values(words)
+    check_keys(values, ("tracking.uri",))
+    reader = open_reader(values)
+    found = prune.find_waste(reader.uri, reader.client, killed)
+    if not found:
+        say(f"Nothing to prune in {reader.shown_uri}.")
+        return
+    table = Table(title=f"What {reader.shown_uri} does not need", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("what")
+    for column in ("runs", "folders", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for waste in found:
+        table.add_row(waste.about, f"{len(waste.run_ids):,}", f"{len(waste.folders):,}", f"{short(waste.bytes)}B")
+    out.print(table)
+    if not delete:
+        say("Nothing was deleted: `seedbed prune --delete` does it, for good.")
+        return
+    prune.delete(reader.uri, found)
+    say("Deleted.")

@@ -255,7 +255,7 @@ def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
 
 NUMERICS = {"sigmoid", "losses", "network", "pace", "program", "initial", "train", "data", "stack"}
 COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
-WITH_MLFLOW = {"database", "kept", "moved", "stale", "track"}
+WITH_MLFLOW = {"database", "kept", "moved", "prune", "stale", "track"}
 SHIM = "_plugins.hydra_plugins.seedbed_stacked"
 WITH_HYDRA = {"app", "compose", "composer", "experiment", "launcher", "sentences", "words", SHIM}
 
