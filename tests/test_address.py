@@ -1,11 +1,7 @@
 """Addresses that no store can be at, and servers that are down, silent or refuse: one sentence each, within seconds."""
 
 import contextlib
-import os
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +12,9 @@ import pytest
 
 from pipeline.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
 from pipeline.errors import UserError
+from tests.postgres import free_port, postgres_server
 
 SOON = 5.0  # seconds within which a server's trouble must be told
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -116,37 +107,8 @@ def test_a_driver_that_is_not_there_is_told() -> None:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[int]:
-    """The port of a real PostgreSQL server with the user `owner` (password `secret`); skipped where there is none."""
-    pytest.importorskip("psycopg")
-    if not (shutil.which("initdb") and shutil.which("postgres")):
-        pytest.skip("there is no PostgreSQL here")
-    as_user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        data, password = Path(folder, "data"), Path(folder, "password")
-        password.write_text("secret\n")
-        if as_user:
-            shutil.chown(folder, as_user)
-        words = ["-D", str(data), "-U", "owner", "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync"]
-        subprocess.run(["initdb", *words], user=as_user, cwd=folder, check=True, capture_output=True, timeout=120)
-        words = ["-D", str(data), "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
-        log = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(["postgres", *words], user=as_user, cwd=folder, **log) as server:  # type: ignore[call-overload]
-            try:
-                wait_for_login(f"postgresql+psycopg://owner:secret@127.0.0.1:{port}/postgres")
-                yield port
-            finally:
-                server.terminate()
-
-
-def wait_for_login(uri: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return check_login(uri)
-        except UserError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    with postgres_server() as port:
+        yield port
 
 
 @pytest.mark.parametrize(
