@@ -244,6 +244,28 @@ def server(folder: str, port: int | None, auth: bool) -> None:
     serve_store(folder, port, auth)
 
 
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--delete", is_flag=True, help="Delete what is listed, for good; without it nothing is deleted.")
+@click.option("--killed", is_flag=True, help="Also runs that were killed before they had a result.")
+def prune(words: tuple[str, ...], delete: bool, killed: bool) -> None:
+    """List what the store does not need, and delete it with --delete.
+
+    That is: runs of Seedbed's that were deleted in MLflow (in its UI, say), which MLflow only marks; folders of runs
+    that no row names, and folders of work that was cut off, both as a killed process leaves them, after an hour.
+    Nothing of other tools.
+
+    WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
+
+    For example:
+      seedbed prune
+      seedbed prune --delete
+    """
+    from pipeline.verbs import prune_store
+
+    prune_store(words, delete, killed)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted (also by SIGTERM, SIGHUP)."""
     for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.config import public_uri, wrong_value
 from pipeline.errors import UserError
@@ -159,6 +159,8 @@ def database_file(uri: str) -> Path:
     if not name or name == ":memory:":
         raise UserError(f"tracking.uri is {uri}, which keeps nothing: name a file, like sqlite:///mlflow.db.")
     file = Path(name).absolute()
-    if "?" in str(file):
-        raise UserError(f"The database file {file} has a ? in its path, which no address can have: move it elsewhere.")
+    if "?" in str(file) or unquote(str(file)) != str(file):
+        raise UserError(
+            f"The database file {file} has a ? or a % code in its path, which no address can have: move it elsewhere."
+        )
     return file

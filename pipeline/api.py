@@ -18,7 +18,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 gc.disable()  # the import makes a million objects that stay: looking through them costs a seventh of its seconds
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -29,6 +29,7 @@ gc.enable()
 __all__ = [
     "Dataset",
     "DatasetInput",
+    "Experiment",
     "InputTag",
     "Metric",
     "MlflowClient",

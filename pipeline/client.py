@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline.api import (
     Dataset,
@@ -20,10 +19,12 @@ from pipeline.api import (
     Run,
     RunTag,
 )
+from pipeline.api import Experiment as StoredExperiment
 from pipeline.files import write
 from pipeline.interrupts import let_through
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 
+ACTIVE, DELETED, EITHER = 1, 2, 3  # MLflow's ViewType
 PAGE = 1000
 AT_ONCE = 900  # points in a request; MLflow takes 1,000
 FEW = 1  # values that a search names; one long search beats many short ones
@@ -107,34 +108,15 @@ class ClientSink:
         which = f"= '{min(wanted)}'" if len(wanted) == FEW else "LIKE '%'"
         query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which}"
         found: dict[str, list[Kept]] = {}
-        for run in self._search([experiment.experiment_id], query, ["attributes.end_time ASC"]):
+        for run in search(self.client, [experiment.experiment_id], query, ["attributes.end_time ASC"]):
             if run.data.tags[tag] in wanted:
                 found.setdefault(run.data.tags[tag], []).append(kept(run))
         return found
 
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""
-        experiments = [one.experiment_id for one in self._experiments()]
         query = f"attributes.status = 'RUNNING' AND tags.`{tag}` LIKE '%'"
-        return {run.info.run_id: run.data.tags[tag] for run in self._search(experiments, query, [])}
-
-    def _search(self, experiments: list[str], query: str, order: list[str]) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self.client.search_runs(experiments, query, 1, PAGE, order, token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def _experiments(self) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self.client.search_experiments(max_results=PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return {run.info.run_id: run.data.tags[tag] for run in everywhere(self.client, query)}
 
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
@@ -142,6 +124,36 @@ class ClientSink:
 
     def close(self) -> None:
         """Nothing is to be let go of: MLflow keeps its connections for the next client."""
+
+
+def search(
+    client: MlflowClient, experiments: list[str], query: str, order: Sequence[str] = (), view: int = ACTIVE
+) -> Iterator[Run]:
+    """The runs of experiments that a query finds, page after page."""
+    token = None
+    while True:
+        page = client.search_runs(experiments, query, view, PAGE, list(order), token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def everywhere(client: MlflowClient, query: str, deleted: bool = False) -> Iterator[Run]:
+    """The runs of all experiments that a query finds: those not deleted, or those deleted."""
+    for page in all_experiments(client):
+        yield from search(client, [one.experiment_id for one in page], query, view=DELETED if deleted else ACTIVE)
+
+
+def all_experiments(client: MlflowClient) -> Iterator[list[StoredExperiment]]:
+    """All experiments, deleted ones too, some at a time."""
+    token = None
+    while True:
+        page = client.search_experiments(EITHER, PAGE, page_token=token)
+        yield list(page)
+        token = page.token
+        if not token:
+            return
 
 
 def kept(run: Run) -> Kept:

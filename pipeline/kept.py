@@ -19,6 +19,7 @@ from pipeline.config import DataConfig, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.database import is_store
 from pipeline.errors import UserError
+from pipeline.moved import mend_moved
 from pipeline.sinks import translated
 
 Array = NDArray[np.float64]
@@ -33,7 +34,10 @@ class Reader:
     """A store that exists already."""
 
     def __init__(self, uri: str) -> None:
-        """Raises UserError if there is no store at `uri`, so that looking at one never makes one."""
+        """Raises UserError if there is no store at `uri`, so that looking at one never makes one.
+
+        `moved` is a note for the user, if the store was found to have been moved.
+        """
         check_uri(uri)
         self.uri, self.shown_uri = uri, public_uri(uri) or ""
         if not is_store(uri):
@@ -42,6 +46,7 @@ class Reader:
                 "or name another with tracking.uri=."
             )
         with translated(uri):
+            self.moved = mend_moved(uri)
             self.client = MlflowClient(tracking_uri=absolute(uri))
 
     def run(self, run_id: str) -> "KeptRun":

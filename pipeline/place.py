@@ -7,6 +7,7 @@ from pipeline.address import absolute, database_file
 from pipeline.config import TrackingConfig, public_uri
 from pipeline.database import made_experiment
 from pipeline.errors import UserError
+from pipeline.moved import database_tags
 from pipeline.sink import Experiment, Sink
 
 
@@ -35,7 +36,9 @@ def make_experiment(sink: Sink, uri: str, tracking: TrackingConfig) -> Experimen
     """Makes the experiment that a config asks for, unless another process does at the same moment."""
     from pipeline.api import MlflowClient
 
-    made_experiment(MlflowClient(absolute(uri)), tracking.experiment, artifact_folder(uri, tracking), {})
+    made_experiment(
+        MlflowClient(absolute(uri)), tracking.experiment, artifact_folder(uri, tracking), database_tags(uri)
+    )
     made = existing_experiment(sink, tracking)
     if made is None:
         raise FileNotFoundError(f"the experiment {tracking.experiment!r} was made and is not there")

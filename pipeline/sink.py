@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pipeline.data import Dataset
 
+PROCESS = "seedbed.process"  # the tag that says which process writes a run (process.py)
 Point = tuple[str, float, int, int]  # a metric's key and value, its time in ms since 1970, its step
 
 

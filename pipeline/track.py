@@ -15,16 +15,16 @@ from pipeline.config import TrackingConfig, public_uri
 from pipeline.database import settle
 from pipeline.errors import UserError
 from pipeline.interrupts import undisturbed
+from pipeline.moved import mend_moved
 from pipeline.outbox import Letter, Outbox
 from pipeline.place import check_artifacts, existing_experiment, make_experiment
 from pipeline.process import is_gone, this_process
 from pipeline.record import Record
-from pipeline.sink import Change, Entry, Experiment, Kept, Point, Sink, described
+from pipeline.sink import PROCESS, Change, Entry, Experiment, Kept, Point, Sink, described
 from pipeline.sinks import Tell, existing_sink, is_trouble, open_sink, reason_of, translated
 from pipeline.sync import send_waiting
 
 TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
-PROCESS = "seedbed.process"  # the tag that says which process a run is written by
 REST_SECONDS = 10.0  # how long a store that failed is left alone
 Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
 
@@ -57,6 +57,8 @@ class Store:
         check_artifacts(tracking.artifacts)
         self.sink = open_sink(self.uri, tell)
         with translated(self.uri):
+            if note := mend_moved(self.uri):
+                tell(note)
             self.experiment = existing_experiment(self.sink, tracking) or make_experiment(self.sink, self.uri, tracking)
             if sent := send_waiting(self.sink, self.uri):
                 tell(f"{sent} results that had waited for {self.shown_uri} are in it now.")
@@ -245,10 +247,11 @@ def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str
     return {value: runs[-1] for value, runs in sink.finished(experiment, "fingerprint", fingerprints).items()}
 
 
-def end_stale(sink: Sink) -> None:
-    """Marks runs KILLED that are RUNNING in the store and whose process is gone."""
+def end_stale(sink: Sink) -> int:
+    """Marks runs KILLED that are RUNNING in the store and whose process is gone; returns how many."""
     gone = [run_id for run_id, process in sink.running(PROCESS).items() if is_gone(process)]
     sink.change([Change(run_id, status="KILLED", end=now()) for run_id in gone])
+    return len(gone)
 
 
 def timed(metrics: Points, start: int, end: int) -> list[Point]:

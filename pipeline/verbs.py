@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import public_uri, shown
-from pipeline.console import Display, out, say, warn
+from pipeline.console import Display, out, say, short, warn
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
 from pipeline.published import (
@@ -30,6 +30,9 @@ from pipeline.published import (
     tutorials,
     updates_needed,
 )
+
+if TYPE_CHECKING:
+    from pipeline.kept import Reader
 
 QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
 TEXT_KEYS = ("run", "experiment", "tracking.uri")
@@ -149,15 +152,24 @@ def print_long_run(run: LongRun) -> None:
         say(f"  {len(stuck)} of {len(run.mse)} runs are stuck, at a median mse of {np.median(stuck):.3g}.")
 
 
+def open_reader(values: Mapping[str, Any]) -> "Reader":
+    """The store that `tracking.uri=` names, or the default one. Raises UserError if there is none."""
+    from pipeline.kept import Reader, store_uri
+
+    reader = Reader(store_uri(values.get("tracking.uri")))
+    if reader.moved:
+        warn(reader.moved)
+    return reader
+
+
 def print_predictions(words: Sequence[str], file: str | None) -> None:
     """Predicts rows and prints them as CSV, with a warning on standard error for each that extrapolates."""
-    from pipeline.kept import Reader, store_uri
     from pipeline.predict import extrapolations, inline_rows, prediction_csv, read_rows
 
     values = key_values(words)
     if ("run" in values) == ("experiment" in values):
         raise UserError("Say which network predicts: run=RUN_ID or experiment=NAME, one of the two.")
-    reader = Reader(store_uri(values.get("tracking.uri")))
+    reader = open_reader(values)
     run = reader.run(str(values["run"])) if "run" in values else reader.best(str(values["experiment"]))
     features = run.dataset.features
     named = {key: value for key, value in values.items() if key not in PREDICT_KEYS}
@@ -200,13 +212,12 @@ def sync_store(words: Sequence[str]) -> None:
 
 def serve_ui(words: Sequence[str], port: int | None) -> None:
     """Serves the MLflow UI until Ctrl-C; for a store that is a server, says where it is."""
-    from pipeline.kept import Reader, store_uri
     from pipeline.ui import HOST, free_port, links, server
 
     values = key_values(words)
     check_keys(values, ("tracking.uri",))
-    uri = store_uri(values.get("tracking.uri"))
-    reader = Reader(uri)
+    reader = open_reader(values)
+    uri = reader.uri
     if uri.startswith("http"):
         say(f"The store is a server: open {public_uri(uri)}")
         return
@@ -253,3 +264,28 @@ def until_ctrl_c() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         say("ended")
+
+
+def prune_store(words: Sequence[str], delete: bool, killed: bool) -> None:
+    """Prints what the store does not need, and deletes it if that is asked for."""
+    from pipeline import prune
+
+    values = key_values(words)
+    check_keys(values, ("tracking.uri",))
+    reader = open_reader(values)
+    found = prune.find_waste(reader.uri, reader.client, killed)
+    if not found:
+        say(f"Nothing to prune in {reader.shown_uri}.")
+        return
+    table = Table(title=f"What {reader.shown_uri} does not need", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("what")
+    for column in ("runs", "folders", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for waste in found:
+        table.add_row(waste.about, f"{len(waste.run_ids):,}", f"{len(waste.folders):,}", f"{short(waste.bytes)}B")
+    out.print(table)
+    if not delete:
+        say("Nothing was deleted: `seedbed prune --delete` does it, for good.")
+        return
+    prune.delete(reader.uri, found)
+    say("Deleted.")

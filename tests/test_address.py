@@ -1,11 +1,7 @@
 """Addresses that no store can be at, and servers that are down, silent or refuse: one sentence each, within seconds."""
 
 import contextlib
-import os
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +12,11 @@ import pytest
 
 from pipeline.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
 from pipeline.errors import UserError
+from pipeline.postgres import USER
+from pipeline.ui import free_port
+from tests.postgres import Server
 
 SOON = 5.0  # seconds within which a server's trouble must be told
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -62,7 +55,7 @@ def refusal(call: Callable[[str], None], uri: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "postgresql", "postgresql+psycopg", "mysql+pymysql", "mssql"])
 def test_a_server_that_is_down_is_told_at_once(scheme: str) -> None:
-    told = refusal(check_uri, f"{scheme}://me:secret@127.0.0.1:{free_port()}/runs?key=secret")
+    told = refusal(check_uri, f"{scheme}://me:secret@127.0.0.1:{free_port(None)}/runs?key=secret")
     assert told.startswith(f"No server answers at {scheme}://127.0.0.1:")
     assert told.endswith("(Connection refused): start it, or change tracking.uri.")
     assert "secret" not in told
@@ -114,51 +107,17 @@ def test_a_driver_that_is_not_there_is_told() -> None:
     assert told.startswith("The store postgresql+nobody://127.0.0.1/runs cannot be used (Can't load plugin")
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[int]:
-    """The port of a real PostgreSQL server with the user `owner` (password `secret`); skipped where there is none."""
-    pytest.importorskip("psycopg")
-    if not (shutil.which("initdb") and shutil.which("postgres")):
-        pytest.skip("there is no PostgreSQL here")
-    as_user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        data, password = Path(folder, "data"), Path(folder, "password")
-        password.write_text("secret\n")
-        if as_user:
-            shutil.chown(folder, as_user)
-        words = ["-D", str(data), "-U", "owner", "-A", "scram-sha-256", "--pwfile", str(password), "--no-sync"]
-        subprocess.run(["initdb", *words], user=as_user, cwd=folder, check=True, capture_output=True, timeout=120)
-        words = ["-D", str(data), "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
-        log = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(["postgres", *words], user=as_user, cwd=folder, **log) as server:  # type: ignore[call-overload]
-            try:
-                wait_for_login(f"postgresql+psycopg://owner:secret@127.0.0.1:{port}/postgres")
-                yield port
-            finally:
-                server.terminate()
-
-
-def wait_for_login(uri: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return check_login(uri)
-        except UserError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-
 @pytest.mark.parametrize(
     ("who", "database", "reason"),
     [
-        ("owner:wrong", "postgres", "password authentication failed for user"),
-        ("stranger:secret", "postgres", "password authentication failed for user"),
-        ("owner:secret", "elsewhere", 'database "elsewhere" does not exist'),
+        ("{user}:wrong", "postgres", "password authentication failed for user"),
+        ("stranger:{password}", "postgres", "password authentication failed for user"),
+        ("{user}:{password}", "elsewhere", 'database "elsewhere" does not exist'),
     ],
 )
-def test_a_database_that_does_not_let_one_in_says_why(postgres: int, who: str, database: str, reason: str) -> None:
-    address = f"127.0.0.1:{postgres}/{database}"
+def test_a_database_that_does_not_let_one_in_says_why(postgres: Server, who: str, database: str, reason: str) -> None:
+    address = f"127.0.0.1:{postgres.port}/{database}"
+    who = who.format(user=USER, password=postgres.password)
     check_uri(f"postgresql+psycopg://{who}@{address}")
     told = refusal(check_login, f"postgresql+psycopg://{who}@{address}")
     assert told == f"The store postgresql+psycopg://{address} cannot be used ({reason}): check tracking.uri."
@@ -177,6 +136,13 @@ def test_addresses_of_databases_and_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert database_file("sqlite:///a.db") == tmp_path / "a.db"
     assert absolute("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
     assert absolute("http://host") == "http://host"
+
+
+@pytest.mark.parametrize("name", ["what?", "100%41"])
+def test_a_file_that_no_address_can_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    assert "in its path, which no address can have: move it" in refusal(check_uri, "sqlite:///a.db")
 
 
 def test_the_first_cause_of_an_error_is_named() -> None:

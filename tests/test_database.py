@@ -31,6 +31,7 @@ from pipeline.database import (
 )
 from pipeline.errors import UserError
 from tests.conftest import seedbed
+from tests.postgres import Server
 
 
 def ask(file: Path, query: str) -> list[tuple[object, ...]]:
@@ -258,3 +259,23 @@ def test_killed_builders_leave_nothing_that_the_next_start_cannot_clear_away(tmp
         assert names(file.parent) == {"mlflow.db"}, left
         assert is_store(f"sqlite:///{file}")
         assert ask(file, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.slow
+def test_several_processes_that_start_at_once_on_a_new_postgresql_database_make_one_store(postgres: Server) -> None:
+    uri = postgres.new_database()
+    assert not is_store(uri)
+    code = f"from pipeline.database import *; prepare('{uri}')"
+    words = [sys.executable, "-c", code]
+    starting = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    told = [process.communicate(timeout=120)[1] for process in starting]
+    assert [process.returncode for process in starting] == [0] * 4, told
+    assert is_store(uri)
+    client = MlflowClient(uri)
+    client.create_run("0")
+    settle(uri)
+    engine = create_engine(uri)
+    with engine.connect() as connection:
+        query = "SELECT reltuples FROM pg_class WHERE relname = 'runs'"
+        assert connection.execute(text(query)).scalar() == 1, "analyzed"
+    engine.dispose()

@@ -72,7 +72,7 @@ def test_all_points_are_told_once_with_the_values_they_will_have(monkeypatch: py
 def test_a_run_that_diverges_has_told_no_point_that_it_will_not_have(
     hidden: list[int], numerics: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the loss is finite behind weights that are not, and of runs that are done; others tell all of theirs."""
+    """Also where the loss is finite behind weights that are not, and of runs that are done; others tell all."""
     base = GROWING | {"hidden": hidden, "numerics": numerics}
     kinds = [(seed, epochs, rate) for seed in (0, 1) for epochs in (40, 100) for rate in (0.1, 1e307, 3e307, 1e308)]
     runs = [run(**base, learning_rate=rate, seed=seed, epochs=epochs) for seed, epochs, rate in kinds]

@@ -19,8 +19,9 @@ from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.outbox import Outbox
 from pipeline.record import Record, make_head, make_record
+from pipeline.sink import PROCESS
 from pipeline.stack import Result
-from pipeline.track import PROCESS, Points, Store
+from pipeline.track import Points, Store
 from tests.factory import CAT_SHOP, run, trained
 from tests.test_record import ENVIRONMENT
 
