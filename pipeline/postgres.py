@@ -133,7 +133,7 @@ class Cluster:
         """
         file = self.folder / "postmaster.pid"
         if Path("/proc/self").exists() and file.exists():
-            process = Path("/proc", file.read_text().splitlines()[0])
+            process = Path("/proc", file.read_text().partition("\n")[0])
             if not process.exists() or (process / "cwd").resolve() != self.folder.resolve():
                 file.unlink()
 

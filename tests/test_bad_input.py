@@ -92,7 +92,7 @@ BAD = [
     ("train experiment=foo", "experiment is foo, but it must be one of EXPERIMENTS."),
     ("train experiment=null", "experiment is null, but it must be one of EXPERIMENTS."),
     ("train init=foo", "init is foo, but it must be one of given, normal, uniform."),
-    ("train tracking=foo", "tracking is foo, but it must be one of mlflow, none."),
+    ("train tracking=foo", "tracking is foo, but it must be one of mlflow, none, server."),
     ("train hydra/launcher=foo", "hydra/launcher is foo, but it must be one of basic, stacked."),
     (
         "train hydra.launcher=foo",
