@@ -27,7 +27,7 @@ FUNCTIONS = "functions are written like range(0,10), range(0,1,0.1), choice(1,2)
 UNKNOWN = "a value that cannot be looked up"
 LOOK = "check what stands in its ${...}"
 OPTIONS = "--multirun, --run, --resolve, --hydra-help, --cfg, --info, --package, --config-dir, --config-name, \
---quiet, --dry-run"
+--quiet, --dry-run, --force"
 
 BAD = [
     # words that are no key=value, and keys that do not exist
