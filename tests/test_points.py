@@ -74,7 +74,7 @@ def test_a_run_that_diverges_has_told_no_point_that_it_will_not_have(
 ) -> None:
     """Also where the loss is finite behind weights that are not, and of runs that are done; others tell all."""
     base = GROWING | {"hidden": hidden, "numerics": numerics}
-    kinds = [(seed, epochs, rate) for seed in (0, 1) for epochs in (40, 100) for rate in (0.1, 1e307, 3e307, 1e308)]
+    kinds = [(seed, epochs, rate) for seed in (0, 1) for epochs in (6, 100) for rate in (0.1, 1e307, 3e307, 1e308)]
     runs = [run(**base, learning_rate=rate, seed=seed, epochs=epochs) for seed, epochs, rate in kinds]
     results, told = watched(runs, monkeypatch)
     assert 0 < sum(result.diverged_at is not None for result in results) < len(runs)
