@@ -144,6 +144,8 @@ def print_plan(title: str, plan: Preview) -> None:
     by = f"in {counted(plan.workers, 'worker process', 'es')}" if plan.workers else "in this process"
     stacks = f"{counted(plan.stacks, 'stack')}, {by}" if to_train else ""
     shared = f"not {plan.epochs:,}: longer runs hold shorter ones" if plan.epochs > plan.updates else ""
+    if plan.going_on:
+        shared = f"not {plan.epochs:,}: {counted(plan.going_on, 'run')} go on from finished ones"
     lines = [
         ("runs", f"{plan.runs:,}", f"{counted(plan.cells, 'cell')}, {counted(plan.seeds, 'seed')}"),
         ("duplicates", f"{plan.duplicates:,}", "dropped"),

@@ -1,6 +1,5 @@
 """Reads runs back from the store: their config, weights and results."""
 
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.data import Dataset, make_dataset
 from pipeline.database import is_store
 from pipeline.errors import UserError
 from pipeline.moved import mend_moved
+from pipeline.record import layers, read_npz
 from pipeline.sinks import translated
 
 Array = NDArray[np.float64]
@@ -129,10 +129,8 @@ class KeptRun:
     @cached_property
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Final matrices (in, out) and biases (out,), layer by layer."""
-        with np.load(io.BytesIO(self.file("weights.npz")), allow_pickle=False) as arrays:
-            matrices = [arrays[f"W{layer}"] for layer in range(sum(name.startswith("W") for name in arrays))]
-            biases = [arrays[f"b{layer}"] for layer in range(sum(name.startswith("b") for name in arrays))]
-        return matrices, biases
+        arrays = read_npz(self.file("weights.npz"), f"weights.npz of run {self.run_id}")
+        return layers(arrays, "W"), layers(arrays, "b")
 
     @property
     def numerics(self) -> str:

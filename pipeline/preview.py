@@ -4,10 +4,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.network import LANES
 from pipeline.pace import seconds_per_update
-from pipeline.stack import longest_of, trajectories_of, updates_of
+from pipeline.stack import trajectories_of, updates_left, updates_of
 from pipeline.sweep import Plan
 
 POINT_BYTES = 240  # a curve's point in SQLite: 1,000 updates, 40 runs, MLflow 3.17
@@ -20,7 +21,8 @@ MEASURED_LANES = 512
 class Preview:
     """What `seedbed plan` says of the runs that go to one MLflow experiment.
 
-    `updates` are what all stacks take, `epochs` what the runs would take one by one.
+    `updates` are what all stacks take, `epochs` what the runs would take one by one; `going_on` runs have shorter ones
+    in the store to go on from.
     `workers` processes train (0: this one does), which takes `training` seconds; one process writes, in `writing`.
     """
 
@@ -29,6 +31,7 @@ class Preview:
     seeds: int
     duplicates: int
     found: int
+    going_on: int
     stacks: int
     updates: int
     epochs: int
@@ -47,24 +50,25 @@ def preview(plan: Plan, kept: bool) -> Preview:
         seeds=len({run.config.seed for run in plan.runs}),
         duplicates=plan.duplicates,
         found=len(plan.found),
+        going_on=len(plan.starts),
         stacks=len(plan.stacks),
-        updates=sum(map(updates_of, plan.stacks)),
+        updates=sum(updates_of(stack, plan.starts) for stack in plan.stacks),
         epochs=sum(run.config.training.epochs for run in todo),
         workers=plan.workers,
-        training=makespan([seconds_of(stack) for stack in plan.stacks], max(1, plan.workers)),
+        training=makespan([seconds_of(stack, plan.starts) for stack in plan.stacks], max(1, plan.workers)),
         writing=WRITING_SECONDS * len(todo) if kept else 0.0,
         bytes=sum(map(bytes_of, todo)) if kept else 0,
     )
 
 
-def seconds_of(stack: Sequence[Run]) -> float:
+def seconds_of(stack: Sequence[Run], starts: Starts = NO_STARTS) -> float:
     """How long training a stack will take on one core, from the measured pace of its network.
 
     An update takes a fixed time and a time for each lane; lanes leave the stack when their epochs are done.
     """
     first = stack[0]
     network = first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics
-    lasts = sorted(longest_of(runs) for runs in trajectories_of(stack))
+    lasts = sorted(updates_left(runs, starts) for runs in trajectories_of(stack))
     few = seconds_per_update(*network, lanes=LANES)
     many = seconds_per_update(*network, lanes=MEASURED_LANES) if len(lasts) > LANES else few
     per_lane = max(0.0, (many - few) / (MEASURED_LANES - LANES))

@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.config import RunConfig
+from pipeline.continuing import trajectory_digest
 from pipeline.credentials import public_uri
 from pipeline.data import Dataset
 from pipeline.errors import UserError
@@ -54,7 +55,7 @@ class Record:
 
 def make_head(run: Run, tags: Mapping[str, str]) -> Record:
     """What is known of a run before it is trained; `tags` are kept with the run's own."""
-    own = {"fingerprint": run.fingerprint, "cell": run.cell}
+    own = {"fingerprint": run.fingerprint, "cell": run.cell, "trajectory": trajectory_digest(run)}
     return Record(run.name, params(run), [], fitting_tags({**tags, **own}), {}, run.dataset)
 
 
@@ -176,6 +177,12 @@ def section_yaml(name: str, value: str) -> str:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump({name: json.loads(value)}, Dumper=dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def layers(arrays: Mapping[str, NDArray[Any]], kind: str) -> list[NDArray[Any]]:
+    """Of the arrays of a weights.npz `W0`, `W1`, ... or `b0`, `b1`, ... in their order."""
+    names = (f"{kind}{layer}" for layer in range(len(arrays)))
+    return [arrays[name] for name in names if name in arrays]
 
 
 def read_npz(content: bytes, what: str) -> dict[str, NDArray[Any]]:

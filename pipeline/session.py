@@ -163,7 +163,7 @@ def in_plan_order(plan: Plan, outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 def updates_to_make(plan: Plan) -> int:
     """How many updates the plan's stacks take."""
-    return sum(updates_of(stack) for stack in plan.stacks)
+    return sum(updates_of(stack, plan.starts) for stack in plan.stacks)
 
 
 class Parent:
@@ -183,6 +183,7 @@ class Parent:
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
+        found += f", {len(plan.starts)} go on from shorter ones" if plan.starts else ""
         by = f" in {plan.workers} processes" if plan.workers else ""
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
         say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train{by}.")

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.address import absolute, check_uri, is_database
 from pipeline.bulk import BulkSink, is_known
-from pipeline.config import public_uri
+from pipeline.credentials import public_uri, redacted
 from pipeline.database import is_store, prepare
 from pipeline.errors import UserError
 from pipeline.sink import Sink
@@ -70,7 +70,7 @@ def translated(uri: str, about: str = "") -> Iterator[None]:
 
 def reason_of(error: Exception, uri: str) -> str:
     """Why a store failed, in a few of its own words, without what is secret in its address."""
-    said = str(getattr(error, "orig", None) or error).replace(uri, public_uri(uri) or "")
+    said = redacted(str(getattr(error, "orig", None) or error).replace(uri, public_uri(uri) or ""))
     return first_sentence(said) or type(error).__name__
 
 

@@ -6,6 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.continuing import Starts
+from pipeline.credentials import redacted
 from pipeline.environment import environment
 from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
 from pipeline.identity import Run
@@ -37,7 +39,7 @@ class Outcome:
 class Plan:
     """What a sweep will do: its distinct runs, those of them that are finished already, and the stacks to train.
 
-    `workers` is the number of processes that train them; 0 is this process.
+    `workers` is the number of processes that train them; 0 is this process. `starts` are what runs go on from.
     """
 
     runs: list[Run]
@@ -45,6 +47,7 @@ class Plan:
     found: dict[str, "Kept"]
     stacks: list[list[Run]]
     workers: int = 0
+    starts: Starts = field(default_factory=dict)
 
 
 TagsOf = Callable[[Run], dict[str, str]]
@@ -57,6 +60,9 @@ class Finder(Protocol):
     def finished(self, fingerprints: Sequence[str]) -> dict[str, "Kept"]:
         """The FINISHED runs that have one of the fingerprints, by fingerprint."""
 
+    def starts(self, runs: Sequence[Run]) -> Starts:
+        """What runs can go on from: FINISHED ones that differ in fewer epochs only. By fingerprint."""
+
 
 def make_plan(runs: Iterable[Run], store: Finder | None, force: bool = False) -> Plan:
     """Drops exact duplicates, looks up what is finished (with `force`, nothing is), and groups the rest into stacks.
@@ -67,8 +73,9 @@ def make_plan(runs: Iterable[Run], store: Finder | None, force: bool = False) ->
     distinct = list({run.fingerprint: run for run in reversed(given)}.values())[::-1]
     found = store.finished([run.fingerprint for run in distinct]) if store and not force else {}
     todo = [run for run in distinct if run.fingerprint not in found]
-    stacks, workers = share_out(todo, distinct[0].config.executor)
-    return Plan(distinct, len(given) - len(distinct), found, stacks, workers)
+    starts = store.starts(todo) if store and not force else {}
+    stacks, workers = share_out(todo, distinct[0].config.executor, starts)
+    return Plan(distinct, len(given) - len(distinct), found, stacks, workers, starts)
 
 
 def execute(
@@ -103,7 +110,7 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
             store.grow(points, lambda one: make_head(runs[one], tags_of(runs[one])))
 
     with make_executor(plan.workers, progress) as executor:
-        for stack, future in train_stacks(executor, plan.stacks, progress, show if store else None):
+        for stack, future in train_stacks(executor, plan.stacks, progress, show if store else None, plan.starts):
             for outcome in stack_outcomes(stack, future, store, tags_of):
                 progress(executor.news())  # workers train on while this process writes
                 yield outcome
@@ -145,7 +152,7 @@ def found_outcome(run: Run, kept: "Kept") -> Outcome:
 
 def failed_outcome(run: Run, store: "Store | None", tags: Mapping[str, str], reason: str) -> Outcome:
     """The outcome of a run whose stack raised an error; the store gets a FAILED run with the reason."""
-    head = make_head(run, {**tags, "failure": reason[:8000]})
+    head = make_head(run, {**tags, "failure": redacted(reason)})
     run_id = store.write_failure(head) if store else None
     return Outcome(run, FAILED, run_id, reason=reason)
 

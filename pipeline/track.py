@@ -3,6 +3,7 @@
 A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
 """
 
+import functools
 import getpass
 import json
 import time
@@ -12,18 +13,22 @@ from typing import Any
 
 from pipeline.address import DEFAULT_URI, check_uri
 from pipeline.config import TrackingConfig, public_uri
+from pipeline.continuing import Starts
 from pipeline.database import settle
 from pipeline.errors import UserError
+from pipeline.identity import Run
 from pipeline.interrupts import undisturbed
 from pipeline.moved import mend_moved
 from pipeline.outbox import Letter, Outbox
 from pipeline.place import check_artifacts, existing_experiment, make_experiment
 from pipeline.process import is_gone, this_process
-from pipeline.record import Record
+from pipeline.record import Record, fitting_tags
 from pipeline.sink import PROCESS, Change, Entry, Experiment, Kept, Point, Sink, described
 from pipeline.sinks import Tell, existing_sink, is_trouble, open_sink, reason_of, translated
+from pipeline.starts import kept_starts
 from pipeline.sync import send_waiting
 
+LONGEST_NAME = 250  # of a run, in MLflow
 TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
 REST_SECONDS = 10.0  # how long a store that failed is left alone
 Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
@@ -77,6 +82,11 @@ class Store:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
         with translated(self.uri):
             return last_finished(self.sink, self.experiment, fingerprints)
+
+    def starts(self, runs: Sequence[Run]) -> Starts:
+        """What runs can go on from: FINISHED ones of this experiment that differ in fewer epochs only."""
+        with translated(self.uri):
+            return kept_starts(self.sink, self.experiment, runs)
 
     def write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record]) -> dict[int, str]:
         """Writes trained runs and returns their run ids by place; what is missing there waits in the outbox.
@@ -133,7 +143,7 @@ class Store:
 
     def open_sweep(self, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> str:
         """Makes the parent run of a sweep (RUNNING) and returns its run id."""
-        entry = Entry(name, "RUNNING", now(), params=params, tags=about(tags))
+        entry = Entry(name[:LONGEST_NAME], "RUNNING", now(), params=params, tags=fitting_tags(about(tags)))
         with undisturbed(), translated(self.uri):
             return next(run_id for _, run_id in self.sink.create(self.experiment, [entry]))
 
@@ -234,12 +244,21 @@ class Glance:
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
-        uri = self.tracking.uri or DEFAULT_URI
-        check_artifacts(self.tracking.artifacts)
-        sink = existing_sink(uri, self.tell)
-        with translated(uri):
-            experiment = existing_experiment(sink, self.tracking) if sink else None
+        with translated(self.tracking.uri or DEFAULT_URI):
+            sink, experiment = self._found
             return last_finished(sink, experiment, fingerprints) if sink and experiment else {}
+
+    def starts(self, runs: Sequence[Run]) -> Starts:
+        """What runs can go on from."""
+        with translated(self.tracking.uri or DEFAULT_URI):
+            sink, experiment = self._found
+            return kept_starts(sink, experiment, runs) if sink and experiment else {}
+
+    @functools.cached_property
+    def _found(self) -> tuple[Sink | None, Experiment | None]:
+        check_artifacts(self.tracking.artifacts)
+        sink = existing_sink(self.tracking.uri or DEFAULT_URI, self.tell)
+        return sink, existing_experiment(sink, self.tracking) if sink else None
 
 
 def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str]) -> dict[str, Kept]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.continuing import Starts
 from pipeline.identity import Run
 from pipeline.sink import Kept
 from pipeline.sweep import make_plan
@@ -21,6 +22,10 @@ class Full:
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """All of them."""
         return {one: Kept("id", {}, diverged=False) for one in fingerprints}
+
+    def starts(self, runs: Sequence[Run]) -> Starts:
+        """None."""
+        return {}
 
 
 def stored(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import public_uri
+from pipeline.continuing import trajectory_digest
 from pipeline.identity import Run
 from pipeline.points import curve_steps
 from pipeline.record import (
@@ -190,6 +191,7 @@ def test_tags_of_a_run() -> None:
     assert make_record(one, its, ENVIRONMENT, {"mlflow.runColor": "#0072b2"}).tags == {
         "fingerprint": one.fingerprint,
         "cell": one.cell,
+        "trajectory": trajectory_digest(one),
         "mlflow.runColor": "#0072b2",
         "mlflow.loggedArtifacts": '[{"path": "predictions.json", "type": "table"}]',
     }
