@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REVISION = "dc11669786a5"  # of the schema that MLflow 3.17 makes, with which all of this is tested
 BUSY_MS = 20_000  # how long a connection waits for another's write, as MLflow has it
+LOG_PAGES = 10_000  # of the write-ahead log, 40 MB, before it is folded in
 SETTLE_SECONDS = 5.0
 NETWORKS = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "gpfs", "lustre", "nfs", "smb", "virtiofs")
 FILLED = "runs, metrics, latest_metrics, params, tags"  # the tables that a sweep fills
@@ -253,6 +254,7 @@ def tune(connection: Any, _: object) -> None:
         place = connection.execute("PRAGMA database_list").fetchone()[2]
         if place and Path(place).resolve() in TUNED:
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
             if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 connection.execute("PRAGMA synchronous=NORMAL")
 

@@ -38,7 +38,6 @@ def make_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         os.makedirs(unfinished)
         for name, content in files.items():
             write(unfinished / name, content)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -60,9 +59,9 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Writes a file of its own name only."""
+    """Writes a file that may lead nowhere else; what a killed process left under its name is written over."""
     check_file_name(file.name.removeprefix(UNFINISHED))
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
     with open(handle, "wb", buffering=0) as stream:
         rest = memoryview(content)
         while rest:
@@ -73,7 +72,6 @@ def put(location: str, files: Mapping[str, bytes]) -> None:
     """Puts a new run's files where an address says: a local folder, or what MLflow has a driver for (S3, a server)."""
     folder = local_path(location)
     if folder:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder, files)
     else:
         upload(location, files)

@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from pipeline.bulk import BulkSink, is_known
 from pipeline.client import ClientSink
+from pipeline.database import ENGINES, prepare, watch_connections
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
+from pipeline.ui import free_port, server
+from tests.postgres import Server
 
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "datasets", "inputs", "input_tags")
 GENERATED = ("run_uuid", "dataset_uuid", "input_uuid", "source_id", "destination_id", "artifact_uri")
@@ -121,10 +125,22 @@ def write_all(sink: Sink, experiment: Experiment) -> dict[str, str]:
     return ids
 
 
+def let_go() -> None:
+    """Closes the connections that MLflow keeps: psycopg warns of those that are lost."""
+    for engine in list(ENGINES):
+        engine.dispose()
+
+
+def name_of(uri: str) -> str:
+    return sa.engine.make_url(uri).database or ""
+
+
 def check_equal(uris: list[str], folders: list[Path]) -> None:
     experiments = [experiment_in(uri, folder) for uri, folder in zip(uris, folders, strict=True)]
     sinks = [make(uri) for make, uri in zip(SINKS, uris, strict=True)]
     ids = [write_all(sink, experiment) for sink, experiment in zip(sinks, experiments, strict=True)]
+    for sink in sinks:
+        sink.close()
     bulk, client = map(contents, uris)
     for name in TABLES:
         assert bulk[name] == client[name], name
@@ -163,3 +179,36 @@ def test_both_sinks_write_the_same_rows_to_sqlite(empty_store: Path, tmp_path: P
             for name in (*reversed(TABLES), "experiment_tags"):
                 connection.execute(sa.delete(sa.table(name)))
     check_equal([f"sqlite:///{folder}/mlflow.db" for folder in folders], folders)
+
+
+def test_both_sinks_write_the_same_rows_to_postgresql(postgres: Server, tmp_path: Path) -> None:
+    watch_connections()
+    first = postgres.new_database()
+    prepare(first)
+    let_go()
+    uris = [postgres.new_database(like=name_of(first)) for _ in SINKS]
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    check_equal(uris, folders)
+    let_go()
+
+
+@pytest.mark.slow
+def test_the_client_writes_the_same_rows_through_a_server(empty_store: Path, tmp_path: Path) -> None:
+    """With several threads at a time, and files that go through the server."""
+    folders = [tmp_path / "bulk", tmp_path / "served"]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(empty_store / "mlflow.db", folder / "mlflow.db")
+    uris = [f"sqlite:///{folder}/mlflow.db" for folder in folders]
+    port = free_port(None)
+    with server(uris[1], port):
+        address = f"http://127.0.0.1:{port}"
+        experiments = [experiment_in(uri, folder) for uri, folder in zip((uris[0], address), folders, strict=True)]
+        write_all(bulk_sink(uris[0]), experiments[0])
+        write_all(ClientSink(address, threads=4), experiments[1])
+    bulk, served = map(contents, uris)
+    for name in TABLES:
+        assert bulk[name] == served[name], name
+    assert edges(uris[0]) == edges(uris[1])
