@@ -1,6 +1,7 @@
 """Which sink an address gets, and one sentence for whatever goes wrong behind it."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -65,7 +66,18 @@ def translated(uri: str, about: str = "") -> Iterator[None]:
         shown, reason = public_uri(uri), reason_of(error, uri)
         if about:
             raise UserError(f"{about} cannot be read from {shown} ({reason}).") from error
-        raise UserError(f"The store {shown} cannot be used ({reason}): check tracking.uri.") from error
+        raise UserError(f"The store {shown} cannot be used ({reason}): {remedy(error)}.") from error
+
+
+def remedy(error: Exception) -> str:
+    """What a user can do about a store's error."""
+    told = re.search(r"error code (\d{3}) != 200", str(error))  # MLflow's client's, of an answer that is not MLflow's
+    code = int(told[1]) if told else getattr(error, "get_http_status_code", lambda: 0)()
+    if code == 401:
+        return "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if code == 403:
+        return "choose another tracking.experiment, or have its owner give you access"
+    return "check tracking.uri"
 
 
 def reason_of(error: Exception, uri: str) -> str:
