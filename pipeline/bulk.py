@@ -129,6 +129,13 @@ class BulkSink:
         with self.engine.connect() as connection:
             return dict(connection.execute(query).all())
 
+    def ends(self, run_ids: Iterable[str]) -> dict[str, tuple[str, int | None]]:
+        """Status and end, by run id, of those of the runs that are there and not deleted."""
+        there = RUNS.c.lifecycle_stage == "active"
+        with self.engine.connect() as connection:
+            found = among(connection, RUNS, ("status", "end_time"), there, run_ids)
+            return {run_id: (status, end) for run_id, status, end in found}
+
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
         return files.get(self.artifact_uri(run_id), name)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.address import check_uri
 from pipeline.api import (
     Dataset,
     DatasetInput,
@@ -20,6 +21,7 @@ from pipeline.api import (
     RunTag,
 )
 from pipeline.api import Experiment as StoredExperiment
+from pipeline.errors import UserError
 from pipeline.files import write
 from pipeline.interrupts import let_through
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
@@ -35,8 +37,8 @@ class ClientSink:
     """Writes through MLflow's client, `threads` runs at a time."""
 
     def __init__(self, uri: str, threads: int) -> None:
+        self.uri, self.threads = uri, threads
         self.client = MlflowClient(tracking_uri=uri)
-        self.threads = threads
 
     def experiment(self, name: str) -> Experiment | None:
         """The experiment of this name, deleted or not."""
@@ -67,7 +69,7 @@ class ClientSink:
             self.client.log_batch(run_id, params=[Param(key, value) for key, value in entry.params.items()])
             self._points(run_id, entry.points)
             if entry.dataset:
-                self.client.log_inputs(run_id, [dataset_input(entry.dataset)])
+                self._dataset(run_id, dataset_input(entry.dataset))
             if entry.end is not None:
                 self.client.set_terminated(run_id, entry.status, entry.end)
         except BaseException:
@@ -76,7 +78,8 @@ class ClientSink:
         return run_id
 
     def _give_up(self, run_id: str) -> None:
-        with contextlib.suppress(MlflowException, OSError):
+        with contextlib.suppress(MlflowException, OSError, UserError):
+            check_uri(self.uri)  # else MLflow would wait once more for a server that does not answer
             self.client.set_terminated(run_id, "KILLED")
 
     def _files(self, run_id: str, files: Mapping[str, bytes]) -> None:
@@ -85,6 +88,15 @@ class ClientSink:
                 write(Path(folder, name), content)
             if files:
                 self.client.log_artifacts(run_id, folder)
+
+    def _dataset(self, run_id: str, dataset: DatasetInput) -> None:
+        """Writes which data set a run used: of those who name a new one at the same moment MLflow fails all but one."""
+        try:
+            self.client.log_inputs(run_id, [dataset])
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            self.client.log_inputs(run_id, [dataset])  # it is known now
 
     def _points(self, run_id: str, points: Sequence[Point]) -> None:
         metrics = [Metric(*point) for point in points]
@@ -117,6 +129,20 @@ class ClientSink:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""
         query = f"attributes.status = 'RUNNING' AND tags.`{tag}` LIKE '%'"
         return {run.info.run_id: run.data.tags[tag] for run in everywhere(self.client, query)}
+
+    def ends(self, run_ids: Iterable[str]) -> dict[str, tuple[str, int | None]]:
+        """Status and end, by run id, of those of the runs that are there and not deleted."""
+        found = {}
+        for run_id in run_ids:
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+            else:
+                if run.info.lifecycle_stage == "active":
+                    found[run_id] = run.info.status, run.info.end_time
+        return found
 
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""

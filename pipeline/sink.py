@@ -90,6 +90,9 @@ class Sink(Protocol):
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""
 
+    def ends(self, run_ids: Iterable[str]) -> dict[str, tuple[str, int | None]]:
+        """Status and end, by run id, of those of the runs that are there and not deleted."""
+
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
 

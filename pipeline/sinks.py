@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.address import absolute, check_uri, is_database
+from pipeline.address import absolute, check_uri, first_cause, is_database
 from pipeline.bulk import BulkSink, is_known
 from pipeline.credentials import public_uri, redacted
 from pipeline.database import is_store, prepare
@@ -82,7 +82,10 @@ def remedy(error: Exception) -> str:
 
 def reason_of(error: Exception, uri: str) -> str:
     """Why a store failed, in a few of its own words, without what is secret in its address."""
-    said = redacted(str(getattr(error, "orig", None) or error).replace(uri, public_uri(uri) or ""))
+    said = str(getattr(error, "orig", None) or error)
+    if isinstance(error.__context__, OSError):  # of a request that failed MLflow tells all but the cause
+        said = first_cause(error)
+    said = redacted(said.replace(uri, public_uri(uri) or ""))
     return first_sentence(said) or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import TrackingConfig
@@ -17,6 +18,7 @@ def send_waiting(sink: Sink, uri: str) -> int:
     """Sends all that waits for a store and returns how many letters that were. Raises what the store raises.
 
     A new run that is FINISHED there already is dropped: somebody trained it again, or an earlier sending was cut off.
+    So is a change that was made already, or whose run is not there any more.
     """
     with Outbox(uri).emptying() as folders:
         for start in range(0, len(folders), TOGETHER):
@@ -34,14 +36,21 @@ def send(sink: Sink, uri: str, folders: Sequence[Path]) -> None:
         if isinstance(letter.content, Change):
             changes[folder] = letter.content
         else:
-            entries[letter.tracking][folder] = letter.content
+            entries[replace(letter.tracking, uri=uri)][folder] = letter.content
         if letter.is_forced:
             forced.add(folder)
     for tracking, of_experiment in entries.items():
         send_entries(sink, uri, tracking, of_experiment, forced)
+    send_changes(sink, changes)
+
+
+def send_changes(sink: Sink, changes: dict[Path, Change]) -> None:
+    """Sends changes of runs, each of which ends its run."""
+    ends = sink.ends([change.run_id for change in changes.values()])
     for folder, change in changes.items():
         let_through()
-        sink.change([change])
+        if ends.get(change.run_id) not in (None, (change.status, change.end)):
+            sink.change([change])
         discard(folder)
 
 

@@ -65,8 +65,7 @@ class Store:
             if note := mend_moved(self.uri):
                 tell(note)
             self.experiment = existing_experiment(self.sink, tracking) or make_experiment(self.sink, self.uri, tracking)
-            if sent := send_waiting(self.sink, self.uri):
-                tell(f"{sent} results that had waited for {self.shown_uri} are in it now.")
+            self._send_old()
             end_stale(self.sink)
 
     def __enter__(self) -> "Store":
@@ -77,6 +76,16 @@ class Store:
         self._attempt(lambda: self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left]))
         self.sink.close()
         settle(self.uri)
+
+    def _send_old(self) -> None:
+        """Sends what earlier commands have left; what can never be sent must not keep this one from its work."""
+        try:
+            sent = send_waiting(self.sink, self.uri)
+        except UserError as error:
+            self.tell(f"Not all that waits for {self.shown_uri} could be sent: {error}")
+            return
+        if sent:
+            self.tell(f"{sent} results that had waited for {self.shown_uri} are in it now.")
 
     def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
@@ -107,7 +116,7 @@ class Store:
         grown = [place for place, fingerprint in enumerate(fingerprints) if fingerprint in self._growing]
         new = [place for place, fingerprint in enumerate(fingerprints) if fingerprint not in self._growing]
         self.sink.change([self._ending(record_of(place)) for place in grown])
-        written |= {place: self._growing[fingerprints[place]].run_id for place in grown}
+        written |= {place: self._growing.pop(fingerprints[place]).run_id for place in grown}  # Ctrl-C may come now
         entries = (self._entry(record_of(place)) for place in new)
         for i, run_id in self.sink.create(self.experiment, entries):
             written[new[i]] = run_id

@@ -190,11 +190,12 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
 
 
 def sync_store(words: Sequence[str]) -> None:
-    """Sends what waits for a store."""
+    """Sends what waits for a store, and ends there what a process that is gone has left RUNNING."""
     from pipeline.kept import store_uri
     from pipeline.outbox import Outbox
     from pipeline.sinks import open_sink, translated
     from pipeline.sync import send_waiting
+    from pipeline.track import end_stale
 
     values = key_values(words)
     check_keys(values, ("tracking.uri",))
@@ -206,7 +207,9 @@ def sync_store(words: Sequence[str]) -> None:
         return
     say(f"{waiting} results wait for {outbox.shown_uri}.")
     with translated(uri):
-        sent = send_waiting(open_sink(uri, warn), uri)
+        sink = open_sink(uri, warn)
+        sent = send_waiting(sink, uri)
+        end_stale(sink)
     say(f"{sent} are in it now." if sent else "Another process is sending them.")
 
 

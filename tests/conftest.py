@@ -27,6 +27,12 @@ def _own_outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SEEDBED_OUTBOX"] = str(tmp_path_factory.getbasetemp() / "outbox")
 
 
+@pytest.fixture
+def own_outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty outbox for one test."""
+    monkeypatch.setenv("SEEDBED_OUTBOX", str(tmp_path / "outbox"))
+
+
 def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the real command in a process of its own, with at most `memory` bytes of address space."""
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_AS, (memory, memory)) if memory else None

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from pipeline.sink import PROCESS
 from pipeline.stack import Result
 from pipeline.track import Points, Store
 from tests.factory import CAT_SHOP, run, trained
+from tests.stored import seen
 from tests.test_record import ENVIRONMENT
 
 NAME = "of the store"
@@ -282,3 +286,78 @@ def test_a_store_that_cannot_open_a_sweep_says_so(tracking: TrackingConfig) -> N
             connection.commit()
         with pytest.raises(UserError, match="no such table: tags"):
             store.open_sweep("s", {}, {"kind": "sweep"})
+
+
+def test_a_change_that_was_made_already_is_not_made_again(
+    tracking: TrackingConfig,
+    some: Trained,
+    tmp_path: Path,
+) -> None:
+    """As after a kill between the database's commit and the outbox's."""
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        with broken(tracking):
+            store.write(fingerprints(some), record_of(some))
+    box = Outbox(str(tracking.uri)).folder
+    shutil.copytree(box, tmp_path / "copy")
+    with opened(tracking):
+        pass
+    before = [(one.status, one.metrics) for one in seen(str(tracking.uri))]
+    shutil.copytree(tmp_path / "copy", box, dirs_exist_ok=True)
+    notes: list[str] = []
+    with opened(tracking, notes):
+        pass
+    assert notes[0].startswith("3 results")
+    assert Outbox(str(tracking.uri)).waiting() == []
+    assert [(one.status, one.metrics) for one in seen(str(tracking.uri))] == before
+
+
+def test_a_change_of_a_run_that_is_not_there_any_more_is_dropped(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        with broken(tracking):
+            store.write(fingerprints(some), record_of(some))
+    first, second, _ = (one.info.run_id for one in stored(tracking).values())
+    MlflowClient(tracking.uri).delete_run(first)
+    with contextlib.closing(sqlite3.connect(str(tracking.uri).removeprefix("sqlite:///"))) as connection:
+        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (second,))  # noqa: S608
+        connection.commit()
+    with opened(tracking) as store:
+        assert len(store.finished(fingerprints(some))) == 1
+    assert Outbox(str(tracking.uri)).waiting() == []
+
+
+def test_results_for_an_experiment_that_was_deleted_do_not_keep_others_from_work(
+    tracking: TrackingConfig,
+    some: Trained,
+) -> None:
+    with opened(tracking) as store, broken(tracking):
+        store.write(fingerprints(some), record_of(some))
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    notes: list[str] = []
+    with opened(replace(tracking, experiment="another"), notes) as store:
+        assert len(store.write(fingerprints(some), record_of(some))) == 3
+    assert re.fullmatch(f"Not all that waits .*{tracking.experiment}.* in sqlite.* is deleted: restore it.*", notes[0])
+    client.restore_experiment(experiment.experiment_id)
+    with opened(tracking) as store:
+        assert len(store.finished(fingerprints(some))) == 3
+
+
+def test_ctrl_c_behind_a_written_end_does_not_undo_it(tracking: TrackingConfig, some: Trained) -> None:
+    """Two runs were RUNNING and are FINISHED now; the signal comes while the third, a new one, is being written."""
+
+    def interrupted(place: int) -> Record:
+        if place == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return record_of(some)(place)
+
+    two = dict(list(known(some, 10).items())[:2])
+    with opened(tracking) as store:
+        store.grow(two, head_of(some))
+        with pytest.raises(KeyboardInterrupt):
+            store.write(fingerprints(some), interrupted)
+    assert [one.info.status for one in stored(tracking).values()] == ["FINISHED"] * 2

@@ -1,0 +1,127 @@
+"""A real `seedbed sweep` in a process of its own, which tests kill, or whose store they take away."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.outbox import Outbox
+from pipeline.postgres import HOST
+from pipeline.ui import server
+from tests.conftest import seedbed, shared
+from tests.test_executor import TWO, session
+
+WORDS = (
+    *("sweep", "data=cat_shop", "network.hidden=[2],[4],[3,3],[5,2]", "seed=range(0,8)", "training.epochs=40,4000"),
+    *("training.metrics=[mse]", "tracking.experiment=killed"),
+)
+RUNS = 64
+LIVE = "import pipeline.points\npipeline.points.LIVE_SECONDS = 0.2\n"  # else nothing this short is ever RUNNING
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sweep, the folder it works in, and the database that is behind its store; `served`: a server's artifacts."""
+
+    words: tuple[str, ...]
+    folder: Path
+    database: str
+    served: Path | None = None
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The command as a terminal starts it; what it prints goes to `said`, and nothing is left of it."""
+        with (self.folder / "said").open("wb") as said:
+            process = subprocess.Popen(
+                ["env", "--default-signal=INT", sys.executable, "-m", "pipeline", *self.words],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(lively(self.folder)), *sys.path])},
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                yield process
+            finally:
+                for pid in session(process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                process.wait()
+
+    def said(self) -> str:
+        """What it printed."""
+        return (self.folder / "said").read_text()
+
+    def to_its_end(self) -> str:
+        """Runs it and returns what it printed."""
+        with self.started() as process:
+            assert process.wait(300) == 0, self.said()
+        return self.said()
+
+
+def lively(folder: Path) -> Path:
+    """A folder that makes stacks tell of their curves soon, in the driver and its workers, if it is on the path."""
+    place = folder / "lively"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(LIVE)
+    return place
+
+
+def in_folder(folder: Path, *words: str, uri: str = "") -> Command:
+    """The sweep in a folder that is made, into a SQLite file there or another store's address."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = (f"tracking.uri={uri}",) if uri else ()
+    return Command((*WORDS, *words, *told), folder, uri or f"sqlite:///{folder}/mlflow.db")
+
+
+def undisturbed_sweep(factory: pytest.TempPathFactory) -> Command:
+    """The sweep that nobody disturbed, made once."""
+
+    def make(folder: Path) -> None:
+        in_folder(folder, "executor=serial").to_its_end()
+
+    return in_folder(shared(factory, "undisturbed", make))
+
+
+def store_of(command: Command) -> str:
+    """The address that the command writes to."""
+    told = [word.partition("=")[2] for word in command.words if word.startswith("tracking.uri=")]
+    return told[0] if told else command.database
+
+
+def left(command: Command) -> int:
+    """How many results wait for the command's store."""
+    return len(Outbox(store_of(command)).waiting())
+
+
+def make_empty_store(command: Command) -> None:
+    """Gives the command a store that has its experiment, and no runs."""
+    done = seedbed("train", "data=cat_shop", "training.epochs=1", "tracking.experiment=killed", cwd=command.folder)
+    assert done.returncode == 0
+    with contextlib.closing(sqlite3.connect(command.folder / "mlflow.db")) as connection:
+        for table in ("input_tags", "inputs", "tags", "params", "metrics", "latest_metrics", "runs"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        connection.commit()
+    shutil.rmtree(command.folder / "mlflow-artifacts")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real MLflow server on a database in the folder, where files go too."""
+    options = ("--artifacts-destination", str(folder / "served"))
+    with server(f"sqlite:///{folder}/server.db", port, options) as process:
+        yield process
+
+
+def over_http(folder: Path, port: int) -> Command:
+    """The sweep into a server of that folder."""
+    command = in_folder(folder, *TWO, uri=f"http://{HOST}:{port}")
+    return replace(command, database=f"sqlite:///{folder}/server.db", served=folder / "served")
