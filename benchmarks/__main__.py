@@ -81,8 +81,8 @@ def numbers(_context: click.Context, _option: click.Parameter, text: str | None)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", "size", flag_value="quick", help="About a minute; noisy, and not all goals.")
-@click.option("--long", "size", flag_value="long", help="Half an hour: more rounds, 5,000 updates, memory.")
+@click.option("--quick", "size", flag_value="quick", help="Two or three minutes; noisy, and not all goals.")
+@click.option("--long", "size", flag_value="long", help="An hour: more rounds, 5,000 updates, 10,000 runs, memory.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part; may be given again.")
 @click.option("--runs", callback=numbers, help="Numbers of networks to train at once, such as 1,32,1024.")
 @click.option("--updates", type=click.IntRange(1), help="Updates of a training in the training part.")
@@ -98,7 +98,7 @@ def main(
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
-    """Measure Seedbed beside what people use instead; five to ten minutes, on an otherwise idle machine."""
+    """Measure Seedbed beside what people use instead; ten to fifteen minutes, on an otherwise idle machine."""
     chosen: dict[str, object] = dict({"quick": QUICK, "long": LONG}.get(size or "", {}))
     asked = {"parts": only or None, "runs": runs, "updates": updates, "rounds": rounds}
     settings = Settings(**chosen | {name: value for name, value in asked.items() if value})  # type: ignore[arg-type]
