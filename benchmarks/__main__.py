@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measures, prints tables and the verdict, writes JSON and a picture."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +12,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import commands, plot, show, sweeps, training
+from benchmarks import commands, large, plot, show, sweeps, tracking, training
 from benchmarks.contenders import CONTENDERS
 from benchmarks.verdict import Results
 
-PARTS = ("training", "cores", "sweeps", "commands")
+PARTS = ("training", "cores", "sweeps", "commands", "tracking")
 FOLDER = Path("bench")
 WIDE = 120  # where output is no terminal, tables are not squeezed
 
@@ -32,8 +33,10 @@ class Settings:
     rounds: int = 5
     sweep_updates: tuple[int, ...] = (500,)
     few: tuple[int, int] = (1, 5)
-    many: tuple[int, int] = (8, 136)
+    many: tuple[int, int] = (8, 520)
     sweep_rounds: int = 1
+    rows: tuple[str, ...] = tuple(tracking.ROWS)
+    tracking_rounds: int = 3
     core_epochs: int = 5000
     long: bool = False
     quick: bool = False
@@ -42,16 +45,26 @@ class Settings:
 QUICK = {
     "contenders": tuple(name for name in CONTENDERS if name != "torch-vmap"),
     "ways": ("usual", "batched", "seedbed", "seedbed-none"),
-    "parts": ("training", "sweeps", "commands"),
+    "parts": ("training", "sweeps", "commands", "tracking"),
     "runs": (1, 1024),
     "updates": 100,
     "rounds": 2,
     "sweep_updates": (100,),
     "few": (1, 2),
     "many": (2, 34),
+    "rows": ("bulk", "client", "batch", "trackio", "bulk-postgres", "http"),
+    "tracking_rounds": 1,
     "quick": True,
 }
-LONG = {"rounds": 9, "sweep_updates": (500, 5000), "sweep_rounds": 3, "core_epochs": 20_000, "long": True}
+LONG = {
+    "rounds": 9,
+    "sweep_updates": (500, 5000),
+    "many": (8, 1032),
+    "sweep_rounds": 3,
+    "tracking_rounds": 5,
+    "core_epochs": 20_000,
+    "long": True,
+}
 
 
 def numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
@@ -68,8 +81,8 @@ def numbers(_context: click.Context, _option: click.Parameter, text: str | None)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", "size", flag_value="quick", help="About a minute; noisy, and not all goals.")
-@click.option("--long", "size", flag_value="long", help="Half an hour: more rounds, 5,000 updates, memory.")
+@click.option("--quick", "size", flag_value="quick", help="Two or three minutes; noisy, and not all goals.")
+@click.option("--long", "size", flag_value="long", help="An hour: more rounds, 5,000 updates, 10,000 runs, memory.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part; may be given again.")
 @click.option("--runs", callback=numbers, help="Numbers of networks to train at once, such as 1,32,1024.")
 @click.option("--updates", type=click.IntRange(1), help="Updates of a training in the training part.")
@@ -85,7 +98,7 @@ def main(
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
-    """Measure Seedbed beside what people use instead; five to ten minutes, on an otherwise idle machine."""
+    """Measure Seedbed beside what people use instead; ten to fifteen minutes, on an otherwise idle machine."""
     chosen: dict[str, object] = dict({"quick": QUICK, "long": LONG}.get(size or "", {}))
     asked = {"parts": only or None, "runs": runs, "updates": updates, "rounds": rounds}
     settings = Settings(**chosen | {name: value for name, value in asked.items() if value})  # type: ignore[arg-type]
@@ -110,7 +123,7 @@ def progress() -> Callable[[str], None]:
 
 def measure(settings: Settings, report: Callable[[str], None]) -> Results:
     """Measures the parts that are asked for."""
-    results = Results()
+    results, load = Results(), os.getloadavg()[0]
     if "training" in settings.parts:
         results.training = training.measure(
             settings.contenders, settings.runs, settings.updates, settings.rounds, report
@@ -126,6 +139,10 @@ def measure(settings: Settings, report: Callable[[str], None]) -> Results:
         results.cores = commands.two_cores(2000, settings.core_epochs, settings.sweep_rounds)
     if "commands" in settings.parts:
         results.commands = commands.measure(settings.long, settings.quick, report)
+    if "tracking" in settings.parts:
+        results.tracking = tracking.measure(settings.rows, settings.tracking_rounds, report)
+        results.large = large.measure(settings.long, settings.quick, report)
+    results.load = (load, os.getloadavg()[0])
     return results
 
 

@@ -1,20 +1,22 @@
-"""Sweeps as people write them: a Hydra app that trains one network and logs it to MLflow, and the same with HydraFlow.
+"""Sweeps as people write them: a Hydra app that trains one network and logs it to MLflow; with HydraFlow; to Trackio.
 
 `python -m benchmarks.apps hydra --multirun seed=0,1 logging=each` trains a run per seed in the tutorials' loop, and
 keeps its params, loss curve, weights and predictions. logging=each calls log_metric for every update, as tutorials and
 MLflow's documentation do; logging=batch makes one log_batch of the curve.
 """
 
+import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import plain
-from benchmarks.tasks import NETS
+from benchmarks.tasks import NETS, Array
 
 NET = NETS["3-4-5-1"]
 
@@ -33,22 +35,49 @@ def train_and_log(config: Config, folder: Path) -> None:
     """Trains a run and logs it to the active MLflow run; its files go through folder."""
     import mlflow
 
-    generator = np.random.default_rng(config.seed)
-    weights = [generator.standard_normal(shape) for shape in zip(NET.sizes, NET.sizes[1:], strict=False)]
-    mlflow.log_params(asdict(config) | {"architecture": "3-4-5-1", "loss": "half_sse"})
+    weights = drawn(config)
+    mlflow.log_params(params(config))
     losses = plain.losses(NET.X, NET.y, weights, config.rate, config.updates)
     if config.logging == "each":
         for update, loss in enumerate(losses):
             mlflow.log_metric("loss", loss, step=update)
     else:
         log_together(losses)
+    for file in write_files(weights, folder):
+        mlflow.log_artifact(str(file))
+
+
+def train_and_log_to_trackio(config: Config, folder: Path) -> None:
+    """Trains a run and logs it to Trackio; its files stay in folder."""
+    import trackio
+
+    weights = drawn(config)
+    trackio.init("sweep", name=f"s{config.seed}", config=params(config), embed=False)
+    for update, loss in enumerate(plain.losses(NET.X, NET.y, weights, config.rate, config.updates)):
+        trackio.log({"loss": loss}, step=update)
+    write_files(weights, folder)
+    trackio.finish()
+
+
+def drawn(config: Config) -> list[Array]:
+    """A run's initial weights."""
+    generator = np.random.default_rng(config.seed)
+    return [generator.standard_normal(shape) for shape in zip(NET.sizes, NET.sizes[1:], strict=False)]
+
+
+def params(config: Config) -> dict[str, Any]:
+    """A run's params."""
+    return asdict(config) | {"architecture": "3-4-5-1", "loss": "half_sse"}
+
+
+def write_files(weights: Sequence[Array], folder: Path) -> list[Path]:
+    """Writes a trained run's weights and predictions, and returns the files."""
     prediction = NET.X
     for layer, matrix in enumerate(weights):
         prediction = plain.sigmoid(prediction @ matrix)
         np.savetxt(folder / f"W{layer}.csv", matrix, delimiter=",")
     np.savetxt(folder / "predictions.csv", np.hstack([NET.X, NET.y, prediction]), delimiter=",")
-    for name in [*(f"W{layer}.csv" for layer in range(len(weights))), "predictions.csv"]:
-        mlflow.log_artifact(str(folder / name))
+    return [folder / name for name in [*(f"W{layer}.csv" for layer in range(len(weights))), "predictions.csv"]]
 
 
 def log_together(losses: Iterable[float]) -> None:
@@ -104,6 +133,20 @@ def with_hydraflow() -> None:
     hydraflow.main(Config)(app)()
 
 
+def with_trackio() -> None:
+    """The usual app, to Trackio."""
+    import hydra
+    from hydra.core.config_store import ConfigStore
+
+    os.environ["TRACKIO_DIR"] = str(Path("trackio").absolute())
+
+    def job(composed: object) -> None:
+        train_and_log_to_trackio(config_of(composed), output_folder())
+
+    ConfigStore.instance().store(name="config", node=Config)
+    hydra.main(version_base="1.3", config_path=None, config_name="config")(job)()
+
+
 if __name__ == "__main__":
-    chosen = {"hydra": with_hydra, "hydraflow": with_hydraflow}[sys.argv.pop(1)]
+    chosen = {"hydra": with_hydra, "hydraflow": with_hydraflow, "trackio": with_trackio}[sys.argv.pop(1)]
     chosen()

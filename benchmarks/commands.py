@@ -71,23 +71,26 @@ def default_sweep() -> float:
 
 
 def memory(runs: int, epochs: int) -> float | None:
-    """Largest memory of a sweep with its workers, in GB; None where there is no /proc to ask."""
-    if not Path("/proc/self/smaps_rollup").exists():
-        return None
+    """Largest memory of a sweep that is not kept, in GB."""
     words = ("sweep", *TINY, "tracking=none", f"seed=range(0,{runs})", f"training.epochs={epochs}")
-    most = 0
     with TemporaryDirectory() as folder:
-        process = Popen([*SEEDBED, *words], cwd=folder, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
-        try:
-            while process.poll() is None:
-                most = max(most, sum(map(proportional_kilobytes, family(process.pid))))
-                time.sleep(0.1)
-        finally:
-            process.kill()
-            process.wait()
+        return watched(words, Path(folder))
+
+
+def watched(words: tuple[str, ...], folder: Path) -> float | None:
+    """Largest memory of a command with its workers while it runs, in GB; None where there is no /proc to ask."""
+    most = 0
+    process = Popen([*SEEDBED, *words], cwd=folder, env=environment(), stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        while process.poll() is None:
+            most = max(most, sum(map(proportional_kilobytes, family(process.pid))))
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
     if process.returncode:
         raise CrashError(f"the sweep ended with code {process.returncode}")
-    return most * 1024 / 1e9
+    return most * 1024 / 1e9 if most else None
 
 
 def family(pid: int) -> list[int]:

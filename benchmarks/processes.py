@@ -40,11 +40,11 @@ def cores() -> set[int]:
 
 
 class Worker:
-    """A contender's process. `ask` sends a request and waits for the answer."""
+    """A contender's process, `python -m module name`. `ask` sends a request and waits for the answer."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, module: str = "benchmarks.worker") -> None:
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        words = [sys.executable, "-m", "benchmarks.worker", name]
+        words = [sys.executable, "-m", module, name]
         self.process = subprocess.Popen(
             words, env=environment(one_core=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said
         )

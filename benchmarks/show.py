@@ -16,6 +16,7 @@ from rich.table import Table
 from benchmarks.contenders import CONTENDERS, LOOP
 from benchmarks.sweeps import WAYS, Sweep
 from benchmarks.tasks import NETS
+from benchmarks.tracking import ROWS, Tracking
 from benchmarks.training import Training
 from benchmarks.verdict import Results, judge
 from pipeline import __version__
@@ -43,7 +44,14 @@ def tables(results: Results) -> Iterator[Table | str]:
         yield sweeps_table([found for found in results.sweeps if found.updates == updates], updates)
     for name, reason in results.sweeps_left_out.items():
         yield f"{WAYS[name].title}: left out, {reason}"
+    if results.tracking.costs:
+        yield tracking_table(results.tracking)
+    for name, reason in results.tracking.left_out.items():
+        yield f"{ROWS[name].title}, {ROWS[name].place}: left out, {reason}"
+    yield from large_notes(results)
     yield from command_notes(results)
+    if results.load:
+        yield "Load of the machine before and after: {:.1f}, {:.1f}.".format(*results.load)
     yield verdict_table(results)
 
 
@@ -98,6 +106,30 @@ def sweeps_table(sweeps: Sequence[Sweep], updates: int) -> Table:
     return made
 
 
+def tracking_table(tracking: Tracking) -> Table:
+    """What keeping a run costs, by store."""
+    made = table("Keeping a run, 300 curve points: milliseconds", "", ["store", "runs", "ms a run", "x bulk, SQLite"])
+    for name, cost in tracking.costs.items():
+        row, ratio = ROWS[name], tracking.ratio(name, "bulk")
+        told = f"{short(cost.median)} [dim]±{cost.spread:.0%}[/dim]"
+        made.add_row(row.title, row.place, f"{row.runs}", told, short(ratio) if ratio else "")
+    return made
+
+
+def large_notes(results: Results) -> Iterator[str]:
+    """What whole sweeps took, and the UI on the largest."""
+    for name, value in results.large.items():
+        if isinstance(value, Mapping) and "left_out" in value:
+            yield f"{name}: {value['left_out']}"
+    runs, first, again = (results.number("twice", key) for key in ("runs", "first", "again"))
+    if runs and first and again and runs < 1000:
+        yield f"{runs:,.0f} runs of 1,000 epochs into a new store took {first:.1f} s, and {again:.1f} s again."
+    for look, what in (("page", "a page of 100 runs by loss"), ("curves", "their curves")):
+        after, before = (results.number("ten_thousand", key, look) for key in ("ui", "without_analyze"))
+        if after and before:
+            yield f"MLflow's UI on 10,000 runs, {what}: {short(after)} s; without ANALYZE {short(before)} s."
+
+
 def command_notes(results: Results) -> Iterator[str]:
     """What commands took, where the verdict does not say it."""
     for name, value in {**results.commands, "two cores": results.cores}.items():
@@ -138,6 +170,15 @@ def as_json(results: Results, settings: Mapping[str, Any]) -> dict[str, Any]:
         "sweeps": {"ways": sweeps, "left_out": results.sweeps_left_out},
         "cores": dict(results.cores),
         "commands": dict(results.commands),
+        "tracking": {
+            "costs": [
+                asdict(cost) | asdict(ROWS[name]) | {"median": cost.median, "spread": cost.spread}
+                for name, cost in results.tracking.costs.items()
+            ],
+            "left_out": results.tracking.left_out,
+            **results.large,
+        },
+        "load": results.load,
         "verdict": [asdict(said) for said in judge(results)],
     }
 

@@ -3,7 +3,8 @@
 Everyone trains the 3-4-5-1 net from as many seeds in a process of its own, with a store that holds nothing yet. The
 store was made before (MLflow takes seconds for that, whoever asks); each sweep gets a copy of it. Two sizes are timed:
 their difference gives the seconds a run, what is left is start-up.
-HydraFlow crashes where its experiment's folder is not there yet, so it is made too, outside the time.
+HydraFlow crashes where its experiment's folder is not there yet, so it is made too, outside the time. Trackio makes a
+store of its own, inside the time.
 """
 
 import importlib.util
@@ -46,6 +47,7 @@ WAYS = {
     "hydraflow-batched": Way(
         "HydraFlow, log_batch", (*APP, "hydraflow", "--multirun", "logging=batch"), needs="hydraflow"
     ),
+    "trackio": Way("Hydra + Trackio, log", (*APP, "trackio", "--multirun"), needs="trackio"),
     "seedbed": Way("Seedbed", SEEDBED, "training.epochs", many=True),
     "seedbed-none": Way("Seedbed, tracking=none", (*SEEDBED, "tracking=none"), "training.epochs", many=True),
 }

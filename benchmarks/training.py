@@ -34,10 +34,15 @@ class Timing:
     @property
     def spread(self) -> float:
         """Half the distance between the quartiles, as a share of the median."""
-        if len(self.cpu) < 2:
-            return 0.0
-        low, _, high = quantiles(self.cpu, n=4, method="inclusive")
-        return (high - low) / 2 / self.median
+        return spread(self.cpu)
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Half the distance between the quartiles, as a share of the median; 0 of a single sample."""
+    if len(samples) < 2:
+        return 0.0
+    low, _, high = quantiles(samples, n=4, method="inclusive")
+    return (high - low) / 2 / median(samples)
 
 
 @dataclass

@@ -12,8 +12,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
-from typing import Any, TextIO
+from typing import Any
 
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.tasks import Training, task
@@ -21,16 +22,16 @@ from benchmarks.tasks import Training, task
 CORE = "BENCH_CORE"
 
 
-def main() -> None:
-    """Answers until its input ends. What a library prints goes to standard error."""
-    contender = CONTENDERS[sys.argv[1]]
+def answering(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answers each line of standard input until it ends. What a library prints goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    serve(contender, sys.stdin, answers)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers)
 
 
-def serve(contender: Contender, requests: TextIO, answers: TextIO) -> None:
-    """Answers each line of requests by one line."""
+def answers_of(contender: Contender) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What a contender answers to a request."""
 
     @cache
     def prepared(net: str, runs: int, updates: int) -> tuple[Training, float]:
@@ -42,15 +43,14 @@ def serve(contender: Contender, requests: TextIO, answers: TextIO) -> None:
         training.run()
         return training, max(0.0, first - (time.perf_counter() - started))
 
-    for line in requests:
-        asked = json.loads(line)
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
         runs = min(asked["runs"], contender.most_runs or asked["runs"])
         training, ready = prepared(asked["net"], runs, asked["updates"])
         if asked.get("check"):
-            answer: dict[str, Any] = {"losses": list(map(float, training.losses(training.run())))}
-        else:
-            answer = {"runs": runs, "ready": ready} | timed(training)
-        print(json.dumps(answer), file=answers)
+            return {"losses": [float(loss) for loss in training.losses(training.run())]}
+        return {"runs": runs, "ready": ready} | timed(training)
+
+    return answer
 
 
 def timed(training: Training) -> dict[str, float]:
@@ -68,4 +68,4 @@ def stay_on_core() -> None:
 
 if __name__ == "__main__":
     stay_on_core()
-    main()
+    answering(answers_of(CONTENDERS[sys.argv[1]]))

@@ -146,6 +146,7 @@ def print_plan(title: str, plan: Preview) -> None:
     shared = f"not {plan.epochs:,}: longer runs hold shorter ones" if plan.epochs > plan.updates else ""
     if plan.going_on:
         shared = f"not {plan.epochs:,}: {counted(plan.going_on, 'run')} go on from finished ones"
+    store = "an MLflow server" if plan.server else "MLflow with SQLite"
     lines = [
         ("runs", f"{plan.runs:,}", f"{counted(plan.cells, 'cell')}, {counted(plan.seeds, 'seed')}"),
         ("duplicates", f"{plan.duplicates:,}", "dropped"),
@@ -153,7 +154,7 @@ def print_plan(title: str, plan: Preview) -> None:
         ("to train", f"{to_train:,}", stacks),
         ("updates", f"{plan.updates:,}", shared),
         ("training", duration(plan.training), "estimated from the pace measured here just now"),
-        ("writing", duration(plan.writing), "estimated for MLflow with SQLite"),
+        ("writing", duration(plan.writing), f"estimated for {store}"),
         ("disk", f"{short(plan.bytes)}B", "estimated"),
     ]
     no_need = {"duplicates": not plan.duplicates, "found finished": not plan.found}

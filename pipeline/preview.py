@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.address import is_database
 from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.network import LANES
@@ -11,9 +12,10 @@ from pipeline.pace import seconds_per_update
 from pipeline.stack import trajectories_of, updates_left, updates_of
 from pipeline.sweep import Plan
 
-POINT_BYTES = 240  # a curve's point in SQLite: 1,000 updates, 40 runs, MLflow 3.17
-RUN_BYTES = 16_000  # what else a run takes, in files and rows: params, tags, tables, config
-WRITING_SECONDS = 0.13  # of a run, into SQLite by MLflow's client: 48 runs took 9.9 s, and 3.5 s without a store
+POINT_BYTES = 210  # a curve's point in SQLite: 200 runs of 3-4-5-1 with 2, 100 and 300 points, MLflow 3.17
+RUN_BYTES = 47_000  # what else a run takes: its rows (10 kB), and nine files and folders in a disk's blocks of 4 kB
+WRITING_SECONDS = 0.008  # of a run, into a database by the bulk sink (`make bench ARGS="--only tracking"`)
+SENDING_SECONDS = 0.25  # of a run, to an MLflow server on the same machine, by its client
 MEASURED_LANES = 512
 
 
@@ -21,9 +23,9 @@ MEASURED_LANES = 512
 class Preview:
     """What `seedbed plan` says of the runs that go to one MLflow experiment.
 
-    `updates` are what all stacks take, `epochs` what the runs would take one by one; `going_on` runs have shorter ones
-    in the store to go on from.
-    `workers` processes train (0: this one does), which takes `training` seconds; one process writes, in `writing`.
+    `updates` are what all stacks take, `epochs` what the runs would take one by one.
+    `workers` processes train (0: this one does), which takes `training` seconds; one process writes, in `writing`,
+    over HTTP if `server`.
     """
 
     runs: int
@@ -39,11 +41,13 @@ class Preview:
     training: float
     writing: float
     bytes: int
+    server: bool
 
 
-def preview(plan: Plan, kept: bool) -> Preview:
-    """Looks at a plan without training; `kept` tells whether its runs go to a store. Measures the machine for it."""
+def preview(plan: Plan, uri: str | None) -> Preview:
+    """Looks at a plan whose runs go to the store at uri (None: to none), without training. Measures the machine."""
     todo = [run for stack in plan.stacks for run in stack]
+    server = uri is not None and not is_database(uri)
     return Preview(
         runs=len(plan.runs),
         cells=len({run.cell_digest for run in plan.runs}),
@@ -56,8 +60,9 @@ def preview(plan: Plan, kept: bool) -> Preview:
         epochs=sum(run.config.training.epochs for run in todo),
         workers=plan.workers,
         training=makespan([seconds_of(stack, plan.starts) for stack in plan.stacks], max(1, plan.workers)),
-        writing=WRITING_SECONDS * len(todo) if kept else 0.0,
-        bytes=sum(map(bytes_of, todo)) if kept else 0,
+        writing=(SENDING_SECONDS if server else WRITING_SECONDS) * len(todo) if uri else 0.0,
+        bytes=sum(map(bytes_of, todo)) if uri else 0,
+        server=server,
     )
 
 

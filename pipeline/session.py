@@ -117,7 +117,7 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), forc
     previews = []
     for group, plan in zip(groups, plans, strict=True):
         tracking = group[0].config.tracking
-        previews.append(preview(plan, kept=tracking.uri is not None))
+        previews.append(preview(plan, tracking.uri))
         where = f"in {public_uri(tracking.uri)}" if tracking.uri else "without a store"
         print_plan(f"Plan of {tracking.experiment}, {where}", previews[-1])
     print_end_of_plan(previews)

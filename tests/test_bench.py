@@ -1,10 +1,12 @@
 """The benchmark compares like with like, leaves out who does not, and judges as it should."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,18 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import commands, plot, show, training
+from benchmarks import commands, large, plot, show, tracking, training
 from benchmarks.contenders import CONTENDERS, FAST, JAX, LOOP, PORTABLE, C
+from benchmarks.places import SQLITE, Place, open_place
 from benchmarks.processes import CrashError, environment, run
 from benchmarks.sweeps import Sweep
 from benchmarks.tasks import NETS, task
+from benchmarks.trackers import BATCH, CLIENT, EACH, FLUENT, SEEDBED, TRACKERS, timed, trained
+from benchmarks.tracking import ROWS, Cost, Tracking
 from benchmarks.training import TOLERANCE, Timing, Training, relative_difference
 from benchmarks.verdict import GOALS, MET, MISSED, UNKNOWN, Results, judge
+from pipeline.api import MlflowClient
+from pipeline.errors import UserError
 from pipeline.experiment import compose_run
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +103,18 @@ def results() -> Results:
     timings = dict([timing(LOOP, 20.0, 60.0, 21.0), timing(PORTABLE, 0.5, 1.0, 0.5), timing(FAST, 0.1, 0.2, 0.1)])
     sweep = Sweep("seedbed", 500, (8, 136), ((3.0,), (3.64,)))
     numbers = {"start_up": {"none": 0.6, "store": 2.5}, "composing": {"jobs": 500, "seconds": 1.0}}
-    return Results(Training(timings), [sweep], {"usual": "crashed"}, {"ratio": 1.5}, numbers)
+    costs = {"bulk": Cost("bulk", [3.0, 9.0, 3.5]), "each": Cost("each", [600.0, 2700.0, 490.0])}
+    whole = {"twice": {"runs": 100, "first": 3.0, "again": 1.5}, "ten_thousand": {"left_out": "crashed"}}
+    return Results(
+        Training(timings),
+        [sweep],
+        {"usual": "crashed"},
+        {"ratio": 1.5},
+        numbers,
+        Tracking(costs, {"bulk-postgres": "PostgreSQL is not installed."}),
+        whole,
+        (0.5, 1.5),
+    )
 
 
 def test_verdict(results: Results) -> None:
@@ -109,6 +127,38 @@ def test_verdict(results: Results) -> None:
     assert said["start-up with a store"].verdict == MISSED
     assert said["3-4-5-1, fast: time against JAX"].verdict == UNKNOWN
     assert said["composing 10,000 runs"].verdict == UNKNOWN  # only 500 were
+
+
+def test_verdict_on_tracking(results: Results) -> None:
+    said = {verdict.goal: verdict for verdict in judge(results)}
+    assert said["keeping a run: bulk sink, SQLite"].measured == 3.5
+    assert said["keeping a run: bulk sink, SQLite"].verdict == MET
+    assert said["1,000 runs x 1,000 epochs, new store"].verdict == UNKNOWN  # only 100 were
+    assert said["10,000 such runs"].verdict == UNKNOWN
+    assert said["5,000 epochs: Hydra + log_metric"].verdict == UNKNOWN  # 500 were
+
+
+def test_verdict_on_large_sweeps() -> None:
+    looks = {"page": 0.2, "curves": 1.2}
+    whole = {
+        "twice": {"runs": 1000, "first": 14.0, "again": 5.5},
+        "ten_thousand": {"seconds": 80.0, "memory": 1.1, "ui": looks, "without_analyze": looks},
+    }
+    ways = [("seedbed", 0.01), ("usual", 23.0), ("batched", 0.9)]
+    found = [Sweep(way, 5000, (1, 2), ((1.0,), (1.0 + marginal,))) for way, marginal in ways]
+    said = {verdict.goal: verdict.verdict for verdict in judge(Results(sweeps=found, large=whole))}
+    assert said["1,000 runs x 1,000 epochs, new store"] == MET
+    assert said["the same again, nothing to do"] == MISSED
+    assert said["10,000 such runs"] == said["their memory"] == MET
+    assert said["the UI's slower request on them"] == MISSED
+    assert said["5,000 epochs: Hydra + log_metric"] == MET
+    assert said["5,000 epochs: Hydra + log_batch"] == MISSED
+    assert said["5,000 epochs: Hydra + Trackio"] == UNKNOWN
+
+
+def test_costs_are_compared_round_by_round(results: Results) -> None:
+    assert results.tracking.ratio("each", "bulk") == 200  # of 200, 300 and 140
+    assert results.tracking.ratio("bulk", "bulk-postgres") is None
 
 
 def test_a_part_that_failed_is_not_measured() -> None:
@@ -125,9 +175,18 @@ def test_further_runs_and_start_up_come_from_two_sizes(results: Results) -> None
 def test_json_holds_every_sample_and_reads_back(results: Results) -> None:
     document = json.loads(json.dumps(show.as_json(results, {"rounds": 3})))
     assert document["training"]["timings"][0]["cpu"] == [20.0, 60.0, 21.0]
-    assert {"when", "seedbed", "machine", "settings", "training", "sweeps", "cores", "commands", "verdict"} == set(
-        document
-    )
+    assert {
+        "when",
+        "seedbed",
+        "machine",
+        "settings",
+        "training",
+        "sweeps",
+        "cores",
+        "commands",
+        "tracking",
+        "load",
+    } < set(document)
     assert {"goal", "wanted", "measured", "unit", "verdict"} == set(document["verdict"][0])
 
 
@@ -135,6 +194,74 @@ def test_tables_name_who_is_left_out(results: Results) -> None:
     results.training.left_out[JAX] = "jax is not installed"
     told = [text for text in show.tables(results) if isinstance(text, str)]
     assert "JAX vmap+scan: left out, jax is not installed" in told
+    assert "Seedbed, bulk sink, PostgreSQL: left out, PostgreSQL is not installed." in told
+
+
+# --- tracking ---------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_a_tracker_and_rows_differ() -> None:
+    assert {row.tracker for row in ROWS.values()} == set(TRACKERS)
+    assert len({(row.tracker, row.place) for row in ROWS.values()}) == len(ROWS)
+
+
+@pytest.fixture(scope="module")
+def new_place() -> Iterator[Callable[[bool], Place]]:
+    """Places with a SQLite store each."""
+    with open_place(SQLITE) as make:
+        yield make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [SEEDBED, CLIENT, BATCH, EACH, FLUENT])
+def test_trackers_keep_the_same(name: str, new_place: Callable[[bool], Place]) -> None:
+    """Two runs whole: as many points, params and files from each tracker, and every run FINISHED."""
+    place = new_place(name in (SEEDBED, CLIENT))
+    batch = trained(2, 20)
+    assert 0 < timed(TRACKERS[name], place, batch) < 60
+    client = MlflowClient(place.uri)
+    runs = client.search_runs([client.search_experiments(order_by=["creation_time DESC"])[0].experiment_id])
+    assert [found.info.status for found in runs] == ["FINISHED"] * 2
+    expected = {record.tags["fingerprint"]: record for record in batch.records()}
+    for found in runs:
+        record = expected[found.data.tags["fingerprint"]]
+        assert found.data.params == record.params
+        assert len(client.get_metric_history(found.info.run_id, "curve/loss")) == 21
+        assert {file.path for file in client.list_artifacts(found.info.run_id)} == set(record.files)
+        assert found.inputs
+        assert [one.dataset.digest for one in found.inputs.dataset_inputs] == [record.dataset.digest]
+
+
+def test_a_store_that_cannot_be_opened_leaves_its_rows_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def broken(_name: str) -> Iterator[None]:
+        raise UserError("PostgreSQL is not installed.")
+        yield
+
+    monkeypatch.setattr(tracking, "open_place", broken)
+    found = tracking.measure(["bulk", "client"], 1, lambda _: None)
+    assert found.left_out == dict.fromkeys(["bulk", "client"], "PostgreSQL is not installed.")
+    assert not found.costs
+
+
+def test_statistics_are_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE one (key INTEGER PRIMARY KEY, value TEXT)")
+        connection.execute("CREATE INDEX by_value ON one (value)")
+        connection.execute("INSERT INTO one VALUES (1, 'a')")
+        connection.execute("ANALYZE")
+    large.forget_statistics(file)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'sqlite_stat%'").fetchall() == []
+
+
+@pytest.mark.slow
+def test_a_large_sweep_and_the_ui_on_it() -> None:
+    found = large.with_memory(100, lambda _: None)
+    assert 0 < found["ui"]["page"] < 60
+    assert 0 < found["without_analyze"]["curves"] < 60
+    assert found["memory"] is None or 0.05 < found["memory"] < 5
 
 
 def test_picture(results: Results, tmp_path: Path) -> None:
@@ -202,6 +329,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert {PORTABLE, FAST, LOOP, "matmul"} <= timed
     assert not [why for why in document["training"]["left_out"].values() if "not installed" not in why]
     assert max(document["training"]["differences"].values()) < 1e-10
+
+
+@pytest.mark.slow
+def test_tracking(tmp_path: Path) -> None:
+    found = written(tmp_path, "--quick", "--only", "tracking")["tracking"]
+    left_out = {name for name, why in found["left_out"].items() if "not installed" not in why}
+    assert not left_out
+    assert {"bulk", "client", "batch", "http"} <= {cost["row"] for cost in found["costs"]}
+    assert found["twice"]["again"] < found["twice"]["first"]
 
 
 @pytest.mark.slow

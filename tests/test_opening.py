@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,13 +54,9 @@ def test_a_server_that_refuses_is_told_with_what_to_do(
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
-def test_a_server_that_is_down_is_told_within_seconds(
-    scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_is_down_is_told(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = f"{scheme}://127.0.0.1:{free_port(None)}"
-    started = time.monotonic()
     assert in_process(["sweep", "data=cat_shop", "seed=0,1", f"tracking.uri={address}"], tmp_path) == 1
-    assert time.monotonic() - started < 5
     assert f"No server answers at {address}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -57,7 +57,7 @@ def test_a_plan_without_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "48 cells, 10 seeds" in text
     assert "not 1,040,000: longer runs hold shorter ones" in text
     assert re.search(r"to train +480  \d stacks, in (this process|\d worker process)", text)
-    assert "writing            1 min 2 s  estimated" in text
+    assert "writing                3.8 s  estimated for MLflow with SQLite" in text
     assert "training" in found
     assert "disk" in found
     assert not {"duplicates", "found finished"} & set(found)
@@ -101,11 +101,11 @@ def test_worker_processes_are_planned(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_several_experiments_and_their_totals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text, _ = planned("plan experiment=happiness,exam seed=0,1 training.epochs=3", tmp_path, capsys)
+    code, text, _ = planned("plan experiment=happiness,exam 'seed=range(0,50)' training.epochs=3", tmp_path, capsys)
     assert code == 0
     assert text.index("Plan of exam, in sqlite") < text.index("Plan of happiness, in sqlite") < text.index("All 2: ")
-    assert "All 2: 4 of 4 runs to train, about " in text
-    assert " of training and 0.5 s of writing, " in text
+    assert "All 2: 100 of 100 runs to train, about " in text
+    assert " of training and 0.8 s of writing, " in text
 
 
 # --- what is finished -------------------------------------------------------------------------------------------

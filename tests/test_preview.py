@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline import preview as room
-from pipeline.preview import WRITING_SECONDS, makespan, preview, seconds_of
+from pipeline.console import print_plan
+from pipeline.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
 from pipeline.sweep import make_plan
 from tests.factory import run
 
@@ -11,7 +12,7 @@ from tests.factory import run
 def test_counts_of_a_plan() -> None:
     """3 seeds x 2 architectures x 2 numbers of epochs, one of them twice; runs that differ in epochs train once."""
     runs = [run(seed=s, hidden=h, epochs=e) for s in range(3) for h in ([2], [3]) for e in (5, 9)]
-    seen = preview(make_plan([*runs, runs[0]], None), kept=True)
+    seen = preview(make_plan([*runs, runs[0]], None), "sqlite:///mlflow.db")
     assert (seen.runs, seen.cells, seen.seeds, seen.duplicates, seen.found, seen.stacks) == (12, 4, 3, 1, 0, 2)
     assert (seen.updates, seen.epochs) == (2 * 3 * 9, 2 * 3 * (5 + 9))
     assert seen.workers == 0
@@ -20,8 +21,16 @@ def test_counts_of_a_plan() -> None:
 
 
 def test_nothing_is_kept_without_a_store() -> None:
-    seen = preview(make_plan([run()], None), kept=False)
+    seen = preview(make_plan([run()], None), None)
     assert (seen.bytes, seen.writing) == (0, 0)
+
+
+def test_a_server_takes_longer(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan([run(seed=seed) for seed in range(40)], None)
+    seen = preview(plan, "http://127.0.0.1:5000")
+    assert seen.writing == pytest.approx(40 * SENDING_SECONDS)
+    print_plan("Plan", seen)
+    assert "writing                 10 s  estimated for an MLflow server" in capsys.readouterr().out
 
 
 def test_the_longest_jobs_are_shared_out_first() -> None:
