@@ -8,11 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 
+# Those in which two sweeps of the same runs differ, on a machine where somebody works on the code meanwhile:
 OWN_TAGS = (
     "sweep",
     "mlflow.parentRunId",
     "seedbed.process",
     "command",
+    "mlflow.source.git.commit",
+    "git.dirty",
 )  # those in which sweeps of the same runs differ
 OWN_FILES = ("environment.json", "config.yaml")
 ASKED = (
