@@ -16,7 +16,7 @@ OWN_TAGS = (
     "command",
     "mlflow.source.git.commit",
     "git.dirty",
-)  # those in which sweeps of the same runs differ
+)
 OWN_FILES = ("environment.json", "config.yaml")
 ASKED = (
     "run_uuid, key, value FROM tags",
