@@ -8,12 +8,15 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 
+# Those in which two sweeps of the same runs differ, on a machine where somebody works on the code meanwhile:
 OWN_TAGS = (
     "sweep",
     "mlflow.parentRunId",
     "seedbed.process",
     "command",
-)  # those in which sweeps of the same runs differ
+    "mlflow.source.git.commit",
+    "git.dirty",
+)
 OWN_FILES = ("environment.json", "config.yaml")
 ASKED = (
     "run_uuid, key, value FROM tags",
