@@ -119,8 +119,9 @@ def tracking_table(tracking: Tracking) -> Table:
 def large_notes(results: Results) -> Iterator[str]:
     """What whole sweeps took, and the UI on the largest."""
     for name, value in results.large.items():
-        if isinstance(value, Mapping) and "left_out" in value:
-            yield f"{name}: {value['left_out']}"
+        for part, one in {name: value, **mapping(value)}.items():
+            if "left_out" in mapping(one):
+                yield f"{part}: {mapping(one)['left_out']}"
     runs, first, again = (results.number("twice", key) for key in ("runs", "first", "again"))
     if runs and first and again and runs < 1000:
         yield f"{runs:,.0f} runs of 1,000 epochs into a new store took {first:.1f} s, and {again:.1f} s again."
@@ -128,6 +129,11 @@ def large_notes(results: Results) -> Iterator[str]:
         after, before = (results.number("ten_thousand", key, look) for key in ("ui", "without_analyze"))
         if after and before:
             yield f"MLflow's UI on 10,000 runs, {what}: {short(after)} s; without ANALYZE {short(before)} s."
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """A value that may be a mapping; else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def command_notes(results: Results) -> Iterator[str]:
