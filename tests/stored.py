@@ -66,15 +66,19 @@ def seen(uri: str) -> list[Seen]:
     finally:
         engine.dispose()
     tags, params, metrics, latest, rows = tables
-    runs = {row[0]: Seen(row[0], row[1], row[2]) for row in rows}  # read last: others are of runs that are there
+    tagged = {row[0] for row in tags}  # a run that came between the queries has none yet
+    runs = {row[0]: Seen(row[0], row[1], row[2]) for row in rows if row[0] in tagged}
     for run_id, key, value in tags:
         runs[run_id].tags[key] = value
     for run_id, key, value in params:
-        runs[run_id].params[key] = value
+        if run_id in runs:
+            runs[run_id].params[key] = value
     for run_id, key, step, value, is_nan in metrics:
-        runs[run_id].metrics.setdefault((key, step), []).append("nan" if is_nan else repr(value))
+        if run_id in runs:
+            runs[run_id].metrics.setdefault((key, step), []).append("nan" if is_nan else repr(value))
     for run_id, key, value in latest:
-        runs[run_id].latest[key] = repr(value)
+        if run_id in runs:
+            runs[run_id].latest[key] = repr(value)
     return list(runs.values())
 
 
