@@ -244,7 +244,7 @@ class Parent:
         print_failures(outcomes)
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         say(f"{len(outcomes)} runs: {told}, in {seconds:.1f} s.")
-        if self.store and self.run_id:
+        if self.store and self.run_id and not self.store.outbox.waiting():
             say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment.name!r}, under run {self.run_id}.")
             say(f"Look at them: {ui_command(self.store.uri)}")
 
@@ -352,5 +352,5 @@ def print_run(outcome: Outcome, store: "Store | None") -> None:
         if outcome.result.diverged_at is not None:
             say(f"The run diverged: after {outcome.result.diverged_at} updates a number was not finite any more.")
     say(f"{run.name}: {told_loss(run, metrics)} after {metrics['result/updates']:.0f} updates.")
-    if store:
+    if store and outcome.run_id:
         say(f"Kept in {store.shown_uri}, experiment {store.experiment.name!r}, as run {outcome.run_id}.")
