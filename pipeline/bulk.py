@@ -5,6 +5,7 @@ tests/test_sinks.py holds both sinks to the same rows.
 """
 
 import functools
+import itertools
 import math
 import secrets
 import time
@@ -22,6 +23,7 @@ from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 
 T = TypeVar("T")
 
+MOST_VALUES = 30_000  # in a statement; SQLite takes 32,766
 BLOCK = 100  # runs whose rows are made at a time
 MANY = 500  # values in one condition
 LARGEST = 1.7976931348623157e308  # what MLflow writes for infinity
@@ -201,18 +203,19 @@ def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def insert(connection: sa.Connection, rows: Rows) -> None:
-    """Inserts rows, table by table: in the driver's own words, as SQLAlchemy takes twice as long over many rows."""
+    """Inserts rows, table by table, thousands of them a statement: a third less time than one by one in a batch."""
     for into, values in rows.items():
-        if values:
-            statement = insertion(into, type(connection.dialect))  # type: ignore[arg-type]  # its hash is oddly declared
-            connection.exec_driver_sql(statement, values)
+        for some in blocks(values, MOST_VALUES // len(into.c)):
+            statement = insertion(into, type(connection.dialect), len(some))  # type: ignore[arg-type]  # odd __hash__
+            connection.exec_driver_sql(statement, tuple(itertools.chain.from_iterable(some)))
 
 
-@functools.cache
-def insertion(into: Any, dialect: Any) -> str:
-    """The statement that inserts a row whose values come in the order of the table's columns."""
+@functools.lru_cache(maxsize=64)
+def insertion(into: Any, dialect: Any, count: int) -> str:
+    """The statement that inserts so many rows, whose values come in the order of the table's columns."""
     placed = dialect() if dialect().positional else dialect(paramstyle="format")
-    return str(sa.insert(into).compile(dialect=placed))
+    head, _, row = str(sa.insert(into).compile(dialect=placed)).partition(" VALUES ")
+    return f"{head} VALUES {', '.join([row] * count)}"
 
 
 def new_rows(connection: sa.Connection, experiment: Experiment, entries: Mapping[str, Entry]) -> Rows:

@@ -232,9 +232,11 @@ def test_the_parent_tells_the_sweep_and_shares_no_name_with_its_children(
     assert json.loads(content(client, parent, "plan.json"))["runs"] == 12
 
 
-def test_artifacts_lie_beside_the_database(store: Path, sweep: list[StoredRun]) -> None:
-    assert (store / "mlflow-artifacts" / sweep[0].info.run_id / "artifacts" / "weights.npz").is_file()
-    assert {path.name for path in store.iterdir()} <= {"mlflow.db", "mlflow-artifacts"}
+def test_artifacts_lie_beside_the_database_and_nothing_else_does(empty_store: Path) -> None:
+    assert in_process(["train", "data=cat_shop", "training.epochs=3"], empty_store) == 0
+    assert len(list(empty_store.glob("mlflow-artifacts/*/artifacts/weights.npz"))) == 1
+    beside = {path.name for path in empty_store.iterdir()} - {"mlflow.db-shm", "mlflow.db-wal"}
+    assert beside == {"mlflow.db", "mlflow-artifacts"}
 
 
 def test_a_run_of_the_sweep_trained_alone_has_the_same_files(
