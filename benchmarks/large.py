@@ -22,6 +22,7 @@ STORE = "mlflow.db"
 PAGE = 100  # runs that the UI shows at a time
 POINTS = 320  # of a curve that it draws
 LOOKS = 3
+PATIENCE = 120.0  # seconds that a request may take
 
 
 def sweep(runs: int) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ def call(address: str, body: object = None) -> dict[str, Any]:
     """The JSON that a server answers."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(address, data, {"Content-Type": "application/json"})  # noqa: S310 - http, above
-    with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
         return dict(json.load(answer))
 
 

@@ -15,7 +15,7 @@ from pipeline.sweep import Plan
 POINT_BYTES = 210  # a curve's point in SQLite: 200 runs of 3-4-5-1 with 2, 100 and 300 points, MLflow 3.17
 RUN_BYTES = 47_000  # what else a run takes: its rows (10 kB), and nine files and folders in a disk's blocks of 4 kB
 WRITING_SECONDS = 0.008  # of a run, into a database by the bulk sink (`make bench ARGS="--only tracking"`)
-SENDING_SECONDS = 0.25  # of a run, to an MLflow server on the same machine, by its client
+SENDING_SECONDS = 0.3  # of a run, to an MLflow server on the same machine, by its client
 MEASURED_LANES = 512
 
 

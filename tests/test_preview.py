@@ -30,7 +30,7 @@ def test_a_server_takes_longer(capsys: pytest.CaptureFixture[str]) -> None:
     seen = preview(plan, "http://127.0.0.1:5000")
     assert seen.writing == pytest.approx(40 * SENDING_SECONDS)
     print_plan("Plan", seen)
-    assert "writing                 10 s  estimated for an MLflow server" in capsys.readouterr().out
+    assert "writing                 12 s  estimated for an MLflow server" in capsys.readouterr().out
 
 
 def test_the_longest_jobs_are_shared_out_first() -> None:
