@@ -7,7 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,13 @@ def _own_outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
 def own_outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty outbox for one test."""
     monkeypatch.setenv("SEEDBED_OUTBOX", str(tmp_path / "outbox"))
+
+
+@pytest.fixture(autouse=True)
+def _no_store_is_left_in_the_environment() -> Iterator[None]:
+    """`mlflow.set_tracking_uri`, which the benchmark's peers call, puts its address there for every later test."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.CompletedProcess[str]:
