@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.config import public_uri, wrong_value
+from pipeline.config import wrong_value
+from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

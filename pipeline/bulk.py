@@ -34,7 +34,7 @@ def table(name: str, *columns: str) -> sa.TableClause:
     return sa.table(name, *map(sa.column, columns))
 
 
-EXPERIMENTS = table("experiments", "experiment_id", "name", "artifact_location", "lifecycle_stage")
+EXPERIMENTS = table("experiments", "experiment_id", "name", "artifact_location", "lifecycle_stage", "workspace")
 RUNS = table(
     *("runs", "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status"),
     *("start_time", "end_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id"),
@@ -69,7 +69,8 @@ class BulkSink:
 
     def experiment(self, name: str) -> Experiment | None:
         """The experiment of this name, deleted or not."""
-        query = sa.select(*EXPERIMENTS.c).where(EXPERIMENTS.c.name == name)
+        usual = EXPERIMENTS.c.workspace == "default"  # where MLflow's client looks, too
+        query = sa.select(*EXPERIMENTS.c).where(EXPERIMENTS.c.name == name, usual)
         with self.engine.connect() as connection:
             row = connection.execute(query).first()
         return Experiment(str(row[0]), row[1], row[2], row[3] == "active") if row else None
@@ -77,21 +78,22 @@ class BulkSink:
     def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
         """Writes all of the runs in one transaction, behind their files; yields their places and run ids."""
         heads: dict[str, Entry] = {}
-        try:
-            for entry in entries:
-                let_through()
-                run_id = new_run_id()
-                heads[run_id] = replace(entry, files={})
-                if entry.files:
-                    files.put(artifact_uri(experiment, run_id), entry.files)
-            with self.engine.begin() as connection:
+        with self.engine.connect() as connection:
+            try:
+                for entry in entries:
+                    let_through()
+                    run_id = new_run_id()
+                    heads[run_id] = replace(entry, files={})
+                    if entry.files:
+                        files.put(artifact_uri(experiment, run_id), entry.files)
                 for block in blocks(list(heads.items()), BLOCK):
                     let_through()
                     insert(connection, new_rows(connection, experiment, dict(block)))
-        except BaseException:
-            for run_id in heads:
-                files.remove(artifact_uri(experiment, run_id))
-            raise
+            except BaseException:
+                for run_id in heads:
+                    files.remove(artifact_uri(experiment, run_id))
+                raise
+            connection.commit()  # if the server is lost in it, nobody knows whether rows are there: their files stay
         yield from enumerate(heads)
 
     def change(self, changes: Sequence[Change]) -> None:

@@ -29,8 +29,6 @@ from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 ACTIVE, DELETED, EITHER = 1, 2, 3  # MLflow's ViewType
 PAGE = 1000
 AT_ONCE = 900  # points in a request; MLflow takes 1,000
-FEW = 1  # values that a search names; one long search beats many short ones
-THREADS = 4
 
 
 class ClientSink:
@@ -117,7 +115,7 @@ class ClientSink:
     def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
         """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
         wanted = set(values)
-        which = f"= '{min(wanted)}'" if len(wanted) == FEW else "LIKE '%'"
+        which = f"= '{min(wanted)}'" if len(wanted) == 1 else "LIKE '%'"  # one long search beats many short ones
         query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which}"
         found: dict[str, list[Kept]] = {}
         for run in search(self.client, [experiment.experiment_id], query, ["attributes.end_time ASC"]):

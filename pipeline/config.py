@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.credentials import hidden, public_text
-from pipeline.credentials import public_uri as public_uri  # noqa: PLC0414 - rooms that take a config from here take it too
+from pipeline.credentials import hidden, public_text, public_uri
 from pipeline.errors import UserError
 from pipeline.losses import LOSSES, RAW_SUMS
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from pipeline.address import absolute, check_login, database_file, is_database, scheme_of
-from pipeline.config import public_uri
+from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ caught: list[int] = []
 def undisturbed() -> Iterator[None]:
     """Holds Ctrl-C, SIGTERM and SIGHUP back until the block has ended, then raises KeyboardInterrupt.
 
-    Raised inside of a write it would leave a database locked, or be swallowed there. Also a decorator.
+    Raised inside of a write it would leave a database locked, or be swallowed there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

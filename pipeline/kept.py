@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.address import DEFAULT_URI, absolute, check_uri
 from pipeline.api import MlflowClient
 from pipeline.api import Run as StoredRun
-from pipeline.config import DataConfig, public_uri
+from pipeline.config import DataConfig
+from pipeline.credentials import public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.database import is_store
 from pipeline.errors import UserError

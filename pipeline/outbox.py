@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.address import absolute
-from pipeline.config import TrackingConfig, public_uri
+from pipeline.config import TrackingConfig
+from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 from pipeline.files import UNFINISHED, check_file_name, make_folder
 from pipeline.sink import Change, Described, Entry
@@ -48,7 +49,7 @@ class Outbox:
         return self.folders[0]
 
     def keep(self, letter: Letter) -> Path:
-        """Keeps a letter, in the first place that can be written to, and returns that. Raises UserError if none can."""
+        """Keeps a letter in the first place that can be written to; returns its folder. Raises UserError if none."""
         about = json.dumps({"store": self.shown_uri, **as_json(letter)}).encode()
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         reason = ""
@@ -59,7 +60,7 @@ class Outbox:
             except OSError as error:
                 reason = error.strerror or str(error)
             else:
-                return folder
+                return folder / name
         raise UserError(
             f"Neither the store {self.shown_uri} nor a folder for what waits for it ({self.folders[0]}: {reason}) can "
             "be written to: make room, or name another folder in SEEDBED_OUTBOX."
@@ -74,15 +75,14 @@ class Outbox:
     def emptying(self) -> Iterator[list[Path]]:
         """Gives the block what is waiting, and keeps other processes from sending it too: they get nothing."""
         with contextlib.ExitStack() as stack:
-            for folder in self.folders:
-                if folder.is_dir():
+            try:
+                for folder in filter(Path.is_dir, self.folders):
                     lock = stack.enter_context((folder / "lock").open("w"))
-                    try:
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except OSError:
-                        yield []
-                        return
-            yield self.waiting()
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = self.waiting()
+            except OSError:  # another process holds it, or nothing could be taken out of it
+                mine = []
+            yield mine
 
 
 def places() -> list[Path]:

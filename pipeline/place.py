@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from pipeline.address import absolute, database_file
-from pipeline.config import TrackingConfig, public_uri
+from pipeline.config import TrackingConfig
+from pipeline.credentials import public_uri
 from pipeline.database import made_experiment
 from pipeline.errors import UserError
 from pipeline.moved import database_tags

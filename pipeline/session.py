@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cells import Cell, summarize
-from pipeline.config import TrackingConfig, public_uri
+from pipeline.config import TrackingConfig
 from pipeline.console import (
     Display,
     print_cells,
@@ -26,6 +26,7 @@ from pipeline.console import (
     say,
     warn,
 )
+from pipeline.credentials import public_uri
 from pipeline.data import unfitting_names
 from pipeline.environment import environment
 from pipeline.errors import FailedRunsError, UserError
@@ -244,7 +245,7 @@ class Parent:
         print_failures(outcomes)
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         say(f"{len(outcomes)} runs: {told}, in {seconds:.1f} s.")
-        if self.store and self.run_id and not self.store.outbox.waiting():
+        if self.store and self.run_id and not self.store.waiting:
             say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment.name!r}, under run {self.run_id}.")
             say(f"Look at them: {ui_command(self.store.uri)}")
 

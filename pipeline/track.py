@@ -9,11 +9,13 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.address import DEFAULT_URI, check_uri
-from pipeline.config import TrackingConfig, public_uri
+from pipeline.config import TrackingConfig
 from pipeline.continuing import Starts
+from pipeline.credentials import public_uri
 from pipeline.database import settle
 from pipeline.errors import UserError
 from pipeline.identity import Run
@@ -57,6 +59,7 @@ class Store:
         self.shown_uri = public_uri(self.uri) or ""
         self.outbox = Outbox(self.uri)
         self._growing: dict[str, Growing] = {}
+        self._posted: list[Path] = []
         self._rests_until = 0.0
         self._has_failed = False
         check_artifacts(tracking.artifacts)
@@ -75,7 +78,8 @@ class Store:
         left, self._growing = list(self._growing.values()), {}
         self._attempt(lambda: self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left]))
         self.sink.close()
-        settle(self.uri)
+        if not self._has_failed:
+            settle(self.uri)
 
     def _send_old(self) -> None:
         """Sends what earlier commands have left; what can never be sent must not keep this one from its work."""
@@ -177,11 +181,16 @@ class Store:
         return content["columns"], content["data"]
 
     def send(self) -> int:
-        """Sends what this store could not take, if it can now, and returns how many results still wait for it."""
-        if self._has_failed:
+        """Sends what this store could not take, if it can now, and returns how many of this command's results wait."""
+        if self.waiting:
             self._rests_until = 0.0
             self._attempt(lambda: send_waiting(self.sink, self.uri))
-        return len(self.outbox.waiting())
+        return self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many of this command's results wait in the outbox. What earlier ones left there is not counted."""
+        return sum(folder.exists() for folder in self._posted)
 
     def _change(self, change: Change) -> str | None:
         if self._attempt(lambda: self.sink.change([change])):
@@ -191,7 +200,7 @@ class Store:
 
     def _post(self, content: Entry | Change) -> None:
         with undisturbed():
-            self.outbox.keep(Letter(self.tracking, content, self.forced))
+            self._posted.append(self.outbox.keep(Letter(self.tracking, content, self.forced)))
 
     def _attempt(self, work: Callable[[], object]) -> bool:
         """Does some writing undisturbed; False if the store fails, which is then left alone for a while."""

@@ -15,8 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import public_uri, shown
+from pipeline.config import shown
 from pipeline.console import Display, out, say, short, warn
+from pipeline.credentials import public_uri
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
 from pipeline.published import (

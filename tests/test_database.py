@@ -173,12 +173,17 @@ def test_no_log_stays_beside_the_database_when_a_process_has_ended(tmp_path: Pat
 
 
 def test_a_locked_database_is_not_settled_and_nobody_is_told(
-    empty_store: Path, monkeypatch: pytest.MonkeyPatch
+    empty_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipeline.database.SETTLE_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(empty_store / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("DROP TABLE IF EXISTS sqlite_stat4")
+        connection.execute("DELETE FROM sqlite_stat1")
         connection.execute("BEGIN EXCLUSIVE")
         settle(f"sqlite:///{empty_store}/mlflow.db")
+        connection.execute("COMMIT")
+        assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone() == (0,)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_experiment_that_many_make_at_once_is_one(empty_store: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_oldest_comes_first_and_what_arrived_is_gone() -> None:
 def test_what_is_unfinished_is_not_sent() -> None:
     outbox = Outbox(URI)
     folder = outbox.keep(Letter(TRACKING, ENTRY))
-    (folder / ".seedbed-000").mkdir()
+    folder.with_name(".seedbed-000").mkdir()
     assert len(outbox.waiting()) == 1
 
 
@@ -108,7 +108,7 @@ def test_by_default_it_is_in_the_users_own_folder(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("SEEDBED_OUTBOX")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = Outbox(URI).keep(Letter(TRACKING, ENTRY))
-    assert folder.parent == tmp_path / "state" / "seedbed" / "outbox"
+    assert folder.parent.parent == tmp_path / "state" / "seedbed" / "outbox"
 
 
 def test_where_that_cannot_be_written_to_it_is_in_the_working_directory(
@@ -118,5 +118,5 @@ def test_where_that_cannot_be_written_to_it_is_in_the_working_directory(
     monkeypatch.delenv("SEEDBED_OUTBOX")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    assert Outbox(URI).keep(Letter(TRACKING, ENTRY)).parent == tmp_path / "seedbed-outbox"
+    assert Outbox(URI).keep(Letter(TRACKING, ENTRY)).parent.parent == tmp_path / "seedbed-outbox"
     assert len(Outbox(URI).waiting()) == 1

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import public_uri
 from pipeline.continuing import trajectory_digest
+from pipeline.credentials import public_uri
 from pipeline.identity import Run
 from pipeline.points import curve_steps
 from pipeline.record import (

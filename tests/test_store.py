@@ -321,7 +321,7 @@ def test_an_experiment_name_may_be_odd_and_the_folder_too(tmp_path: Path) -> Non
 
 
 def test_a_password_in_the_address_is_kept_nowhere() -> None:
-    from pipeline.config import public_uri
+    from pipeline.credentials import public_uri
 
     assert public_uri("postgresql://user:secret@host/db") == "postgresql://host/db"
     assert public_uri("https://user:sec@ret@host:5000") == "https://host:5000"

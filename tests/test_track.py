@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
 from pipeline.config import TrackingConfig
+from pipeline.database import close_connections
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.outbox import Outbox
@@ -177,6 +178,37 @@ def test_a_store_that_works_again_gets_all_before_the_sweep_ends(tracking: Track
             assert store.send() == 3
         assert store.send() == 0
         assert {one.info.status for one in stored(tracking).values()} == {"FINISHED"}
+
+
+def test_what_earlier_commands_left_does_not_fail_this_one(tracking: TrackingConfig, some: Trained) -> None:
+    with opened(tracking) as store, broken(tracking):
+        store.write(fingerprints(some)[:1], record_of(some))
+    (left,) = Outbox(str(tracking.uri)).waiting()
+    (left / "about.json").write_text("{")
+    notes: list[str] = []
+    with opened(tracking, notes) as store:
+        assert len(store.write(fingerprints(some), record_of(some))) == 3
+        assert store.send() == 0
+    assert len(notes) == 1
+    assert f"{left} cannot be read" in notes[0]
+
+
+def test_files_stay_if_the_commit_fails_as_rows_may_be_there(
+    tracking: TrackingConfig, some: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a write-ahead log, one who reads keeps the commit, and nothing before it, from being done."""
+    monkeypatch.setattr("pipeline.database.BUSY_MS", 100)
+    with opened(tracking) as store, contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as reader:
+        close_connections()  # MLflow's, too
+        reader.execute("PRAGMA journal_mode=DELETE")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchall()
+        assert store.write(fingerprints(some), record_of(some)) == {}
+        assert len(list(tmp_path.glob("mlflow-artifacts/*/artifacts/weights.npz"))) == 3
+        assert store.waiting == 3
+        reader.rollback()
+        assert store.send() == 0
+    assert {one.info.status for one in stored(tracking).values()} == {"FINISHED"}
 
 
 def test_a_store_that_failed_is_left_alone_for_a_while(tracking: TrackingConfig, some: Trained) -> None:
