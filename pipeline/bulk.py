@@ -35,6 +35,7 @@ def table(name: str, *columns: str) -> sa.TableClause:
 
 
 EXPERIMENTS = table("experiments", "experiment_id", "name", "artifact_location", "lifecycle_stage", "workspace")
+EXPERIMENT_TAGS = table("experiment_tags", "experiment_id", "key", "value")
 RUNS = table(
     *("runs", "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status"),
     *("start_time", "end_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id"),
@@ -107,6 +108,14 @@ class BulkSink:
                 for change in block:
                     end_and_tag(connection, change)
                 add_points(connection, {change.run_id: change.points for change in block if change.points})
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of an experiment in one transaction."""
+        of_it = EXPERIMENT_TAGS.c.experiment_id == int(experiment_id)
+        rows: Rows = {EXPERIMENT_TAGS: [(int(experiment_id), key, value) for key, value in tags.items()]}
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(EXPERIMENT_TAGS).where(of_it, EXPERIMENT_TAGS.c.key.in_(tags)))
+            insert(connection, rows)
 
     def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
         """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""

@@ -112,6 +112,11 @@ class ClientSink:
             if change.status:
                 self.client.set_terminated(change.run_id, change.status, change.end)
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of an experiment, one by one."""
+        for key, value in tags.items():
+            self.client.set_experiment_tag(experiment_id, key, value)
+
     def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
         """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
         wanted = set(values)

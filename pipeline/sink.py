@@ -84,6 +84,9 @@ class Sink(Protocol):
     def change(self, changes: Sequence[Change]) -> None:
         """Writes what is new of runs: files, then rows, the status last."""
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of an experiment, in place of those it has of these names."""
+
     def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
         """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
 

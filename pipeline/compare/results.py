@@ -1,0 +1,202 @@
+"""The runs of a sweep, read from the store into one typed frame.
+
+A frame has a row a run: `run_id`, `name`, `status`, `fingerprint`, `cell`, `sweep`, `seed`, `diverged_at`, the params
+under their dotted keys (numbers and truth values typed back, lists as text: `[4, 5]`) and the results without their
+prefix: `final_loss`, `best_loss`, `log10_best_loss`, `updates`, ... A result that a run has not is nan.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from pipeline.address import absolute
+from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
+from pipeline.credentials import public_uri
+from pipeline.errors import UserError
+from pipeline.sink import Sink
+from pipeline.sinks import existing_sink, is_trouble, translated
+
+HEAD = ["run_id", "name", "status", "experiment_id", "seconds"]
+RESULTS = "result/"
+TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
+CONSTANTS = {"True": True, "False": False, "None": None}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs to compare: those of a sweep (the latest, or by its name or run id), of an experiment, or a filter's.
+
+    `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means all of its FINISHED runs.
+    """
+
+    sweep: str | None = None
+    experiment: str | None = None
+    filter: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Some runs of a store. `parent` is the sweep's, if they are one sweep's; `runs` is their frame."""
+
+    sink: Sink = field(repr=False)
+    source: Source = field(repr=False)
+    shown_uri: str
+    title: str
+    parent: Parent | None
+    runs: pd.DataFrame
+
+    def curves(self, name: str = "loss") -> pd.DataFrame:
+        """The kept points of a curve of all runs: run_id, step (updates), value; by run, then step."""
+        points = self.source.points(self.run_ids, f"curve/{name}")
+        return points.sort_values(["run_id", "step"], ignore_index=True)
+
+    def with_reached(self, threshold: float, name: str = "loss") -> pd.DataFrame:
+        """The runs with the further column `reached_at`: the first kept point of the curve at or below the threshold.
+
+        In updates; nan for a run that never is.
+        """
+        reached = self.source.reached(self.run_ids, f"curve/{name}", threshold)
+        return self.runs.assign(reached_at=self.runs["run_id"].map(reached).astype(float))
+
+    @cached_property
+    def run_ids(self) -> list[str]:
+        """The ids of the runs."""
+        return list(self.runs["run_id"])
+
+    @cached_property
+    def failures(self) -> list[dict[str, str]]:
+        """What failed in the sweep: run, reason and the command that repeats it, each."""
+        return records(self.table("failures.json"))
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """The sweep's plan.json: command, counts, the first run's config, environment; empty if it is not there."""
+        return self.table("plan.json")
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A JSON file of the sweep; empty if it is not there."""
+        return read_json(self.sink, self.parent.run_id, name) if self.parent else {}
+
+
+def read_results(uri: str, selection: Selection) -> Results:
+    """The runs that are selected. Raises UserError if there is no store, no such sweep, or it has no run."""
+    sink = existing_sink(uri, lambda _: None)
+    shown = public_uri(uri) or ""
+    if sink is None:
+        raise UserError(
+            f"There is no store at {shown}: train something first (`seedbed sweep`), or name another with "
+            "tracking.uri=."
+        )
+    with translated(uri):
+        source = source_of(sink)
+        parent, title, run_ids = selected(sink, source, uri, selection)
+        runs = frame(source.rows(run_ids), run_ids)
+    if runs.empty:
+        raise UserError(f"{title} in {shown} has no run to compare: choose another with sweep= or experiment=.")
+    return Results(sink, source, shown, title, parent, runs)
+
+
+def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:
+    """The sweep's parent if one is selected, what to call the selection, and its run ids."""
+    experiment = selection.experiment
+    if experiment is not None and (found := sink.experiment(experiment)) is None:
+        known = ", ".join(dict.fromkeys(parent.experiment for parent in source.parents())) or "none"
+        raise UserError(f"There is no experiment {experiment} in {public_uri(uri)} (with a sweep there are: {known}).")
+    if selection.filter is not None:
+        ids = [found.experiment_id] if experiment is not None and found else []
+        return None, f"The filter {selection.filter}", client_source(uri, source).found(selection.filter, ids)
+    if experiment is not None and selection.sweep is None and found:
+        return None, f"Experiment {experiment}", source.trained(found.experiment_id)
+    parent = chosen(source.parents(), selection, public_uri(uri) or "")
+    return parent, f"Sweep {parent.name}", runs_of(sink, source, parent)
+
+
+def client_source(uri: str, source: Source) -> ClientSource:
+    """Who understands MLflow's filters."""
+    if isinstance(source, ClientSource):
+        return source
+    from pipeline.client import ClientSink
+
+    return ClientSource(ClientSink(absolute(uri), 1))
+
+
+def chosen(parents: Sequence[Parent], selection: Selection, shown_uri: str) -> Parent:
+    """The newest sweep that is meant. Raises UserError, with some that there are, if there is none."""
+    among = [one for one in parents if selection.experiment in (None, one.experiment)]
+    wanted = selection.sweep
+    found = [one for one in among if wanted in (None, "latest", one.name, one.run_id)]
+    if found:
+        return found[0]
+    if not among:
+        raise UserError(f"There is no sweep in {shown_uri} yet: `seedbed sweep` makes one.")
+    names = ", ".join(one.name for one in among[:5]) + (", ..." if len(among) > 5 else "")
+    raise UserError(f"There is no sweep {wanted} in {shown_uri}: choose latest, a run id, or a name ({names}).")
+
+
+def runs_of(sink: Sink, source: Source, parent: Parent) -> list[str]:
+    """The ids of a sweep's runs: those it trained and those it found finished, which runs.json lists."""
+    listed = read_json(sink, parent.run_id, "runs.json")
+    if not listed:  # killed, or still running: what it has trained so far
+        return source.children(parent.run_id)
+    return [run_id for row in records(listed) if (run_id := row["run id"])]
+
+
+def records(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a table in MLflow's form, each by its columns' names; none of an empty table."""
+    return [dict(zip(table["columns"], row, strict=True)) for row in table.get("data", ())]
+
+
+def read_json(sink: Sink, run_id: str, name: str) -> dict[str, Any]:
+    """A JSON file of a run; empty if it is not there."""
+    try:
+        content: dict[str, Any] = json.loads(sink.read(run_id, name))
+    except Exception as error:
+        if not is_trouble(error):
+            raise
+        return {}
+    return content
+
+
+def frame(rows: Rows, run_ids: Sequence[str]) -> pd.DataFrame:
+    """The frame of the FINISHED runs, in the order of their ids given."""
+    runs = rows.runs.set_index("run_id")
+    runs["seconds"] = (runs.pop("end_time") - runs.pop("start_time")) / 1000
+    tags = wide(rows.tags).reindex(columns=list(TAG_COLUMNS))
+    tags["diverged_at"] = pd.to_numeric(tags["diverged_at"])
+    params = wide(rows.params).apply(typed)
+    metrics = wide(rows.metrics[rows.metrics["key"].str.startswith(RESULTS)]).astype(float)
+    metrics.columns = [name.removeprefix(RESULTS) for name in metrics.columns]
+    metrics = metrics.reindex(columns=list(dict.fromkeys(["final_loss", "best_loss", "updates", *metrics.columns])))
+    found = runs.join([tags, params, metrics]).reindex(list(dict.fromkeys(run_ids)))
+    found = found[found["status"] == "FINISHED"]
+    return found.rename_axis("run_id").reset_index()
+
+
+def wide(long: pd.DataFrame) -> pd.DataFrame:
+    """A row a run, a column a key."""
+    table = long.pivot(index="run_id", columns="key", values="value")
+    return table.rename_axis(columns=None)
+
+
+def typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A param's values as what they were: whole numbers, floats, truth values; else text. Missing ones stay missing."""
+    if str(column.name).endswith(TEXT):
+        return column
+    values: Mapping[str, Any] = {text: value_of(text) for text in column.dropna().unique()}
+    return column.map(values).infer_objects()
+
+
+def value_of(text: str) -> Any:
+    """A param's value: lists stay text, as groups and tables want it."""
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
