@@ -24,6 +24,11 @@ NOBODY_BEHIND = (502, 503, 504)  # what a proxy answers whose server is down; ML
 NAMED_USER = re.compile(r"""\b(user|role) (["'])[^"']*\2(@(["'])[^"']*\4)?""")
 
 
+def store_uri(given: str | None) -> str:
+    """The store's address: as given, else MLFLOW_TRACKING_URI, else mlflow.db in the working directory."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
 def scheme_of(uri: str) -> str:
     """The kind of store an address names, without its driver: `sqlite`, `postgresql`, `http`, ..."""
     return uri.split(":", 1)[0].split("+", 1)[0]

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.leash import let_go, on_leash
 
 if TYPE_CHECKING:
-    from pipeline.kept import Reader  # with MLflow: 170 MB, which `seedbed server` need not hold for days
+    from pipeline.reader import Reader  # with MLflow: 170 MB, which `seedbed server` need not hold for days
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000

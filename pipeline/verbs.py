@@ -33,7 +33,7 @@ from pipeline.published import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.kept import Reader
+    from pipeline.reader import Reader
 
 QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
 TEXT_KEYS = ("run", "experiment", "tracking.uri")
@@ -155,7 +155,8 @@ def print_long_run(run: LongRun) -> None:
 
 def open_reader(values: Mapping[str, Any]) -> "Reader":
     """The store that `tracking.uri=` names, or the default one. Raises UserError if there is none."""
-    from pipeline.kept import Reader, store_uri
+    from pipeline.address import store_uri
+    from pipeline.reader import Reader
 
     reader = Reader(store_uri(values.get("tracking.uri")))
     if reader.moved:
@@ -192,7 +193,7 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
 
 def sync_store(words: Sequence[str]) -> None:
     """Sends what waits for a store, and ends there what a process that is gone has left RUNNING."""
-    from pipeline.kept import store_uri
+    from pipeline.address import store_uri
     from pipeline.outbox import Outbox
     from pipeline.sinks import open_sink, translated
     from pipeline.sync import send_waiting
