@@ -22,8 +22,8 @@ POSITIVE, NEGATIVE = PALETTE[0], PALETTE[1]
 NODE = "#8a8a8a"  # seen on white and on black
 ALL_UNITS = 16  # a layer of more is cut
 SOME_UNITS = 10
-MOST_NUMBERS = 16  # lines that have their weight beside them
-WIDEST, THINNEST = 6.0, 0.25  # points
+MOST_NUMBERS = 8  # lines between two layers, if they are to have their weights beside them
+WIDEST, THINNEST = 6.0, 0.7  # points
 CHARACTER = 5.2  # points, about, of a label
 POINTS = 72  # an inch
 HEAD, FOOT = 30.0, 34.0  # points above a network, and below both
@@ -50,12 +50,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A weight that is drawn, from one place to another, each (x, y) in points."""
+    """A weight that is drawn, from one place to another, each (x, y) in points.
+
+    fans_out: lines come apart towards their ends; has_room: there is room for its number.
+    """
 
     start: tuple[float, float]
     end: tuple[float, float]
     weight: float
     fans_out: bool
+    has_room: bool
 
 
 class Diagram:
@@ -65,8 +69,8 @@ class Diagram:
         self.replay = replay
         self.columns = list(columns(replay))
         rows = max(column.rows for column in self.columns)
-        self.pitch = 34.0 if rows <= 6 else 24.0
-        self.radius = 9.0 if rows <= 6 else 7.0
+        self.pitch = 44.0 if rows <= 5 else 30.0 if rows <= 8 else 22.0
+        self.radius = 9.0 if rows <= 5 else 7.0
         self.width, self.height = WIDTH * POINTS, HEAD + rows * self.pitch
         left, right = (CHARACTER * max(map(len, column.names)) + 24 for column in (self.columns[0], self.columns[-1]))
         self.across = np.linspace(left, self.width - right, len(self.columns))
@@ -89,8 +93,9 @@ class Diagram:
             biases = [network.biases[layer]] if network.biases else []
             rows = np.vstack([*biases, matrix])
             starts, ends = self.circles(layer), self.circles(layer + 1)[self.columns[layer + 1].bias :]
+            has_room = min(len(starts), len(ends)) <= 2 and len(starts) * len(ends) <= MOST_NUMBERS
             for (i, start), (j, end) in itertools.product(enumerate(starts), enumerate(ends)):
-                yield Line(start, end, float(rows[i, j]), len(ends) > len(starts))
+                yield Line(start, end, float(rows[i, j]), len(ends) > len(starts), has_room)
 
     def paint(self, figure: Figure) -> None:
         """Draws the untrained network above the trained one, and what the lines mean."""
@@ -99,12 +104,12 @@ class Diagram:
         both = [*self.lines(first), *self.lines(last)]
         largest = max((abs(line.weight) for line in both if np.isfinite(line.weight)), default=0.0)
         total = 2 * self.height + FOOT
-        titles = "before training", f"after {self.replay.updates:,} updates"
+        titles = "Before training", f"After {self.replay.updates:,} updates"
         for place, (network, title) in enumerate(zip((first, last), titles, strict=True)):
             bottom = (FOOT + (1 - place) * self.height) / total
             axes = figure.add_axes((0, bottom, 1, self.height / total))
             self.paint_network(axes, list(self.lines(network)), largest)
-            axes.text(6, self.height - 14, title, fontsize=10)
+            axes.text(6, self.height - 14, f"{title} · {label(self.replay.name, 60)}", fontsize=10)
         self.paint_legend(figure, largest)
 
     def paint_network(self, axes: Axes, lines: list[Line], largest: float) -> None:
@@ -123,17 +128,18 @@ class Diagram:
         )
         for layer, column in enumerate(self.columns):
             self.paint_column(axes, layer, column)
-        if len(lines) <= MOST_NUMBERS:
-            for line in lines:
+        for line in drawn:
+            if line.has_room:
                 self.paint_number(axes, line)
 
     def paint_column(self, axes: Axes, layer: int, column: Column) -> None:
         """Draws a layer's circles, its names if they are the data's, and how many units are left out."""
         circles = self.circles(layer)
         size = (2 * self.radius) ** 2
-        axes.scatter(*zip(*circles[column.bias :], strict=True), s=size, c=NODE, edgecolors="none", zorder=2)
+        x, y = np.array(circles[column.bias :]).T
+        axes.scatter(x, y, s=size, c=NODE, edgecolors="none", zorder=2)
         if column.bias:
-            axes.scatter(*circles[0], s=0.6 * size, c=NODE, marker="s", edgecolors="none", zorder=2)
+            axes.scatter(circles[0][0], circles[0][1], s=0.6 * size, c=NODE, marker="s", edgecolors="none", zorder=2)
             axes.text(*circles[0], "1", ha="center", va="center_baseline", fontsize=8, color="#ffffff", zorder=3)
         for (x, y), name in zip(circles[column.bias :], column.names, strict=True):
             if layer == 0:
@@ -180,6 +186,6 @@ def columns(replay: Replay) -> Iterator[Column]:
 
 
 def width_of(weight: float, largest: float) -> float:
-    """A line's width in points, in proportion to its weight; a weight that is no finite number is as the largest."""
+    """A line's width in points, growing with its weight; a weight that is no finite number is as the largest."""
     share = abs(weight) / largest if np.isfinite(weight) and largest else 1.0
-    return max(WIDEST * share, THINNEST)
+    return THINNEST + (WIDEST - THINNEST) * share

@@ -12,8 +12,10 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -23,7 +25,7 @@ INK = "#010203"  # becomes `currentColor`; nothing else has this colour
 WIDTH = 7.2  # inches: 691 pixels in a browser
 LONGEST_LABEL = 24
 METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # none of it: no date, no version
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "seedbed",
     "text.parse_math": False,  # a name may have a $
@@ -46,7 +48,8 @@ STYLE = {
     "grid.color": INK,
 }
 OF_THE_PROCESS = ("backend", "interactive", "toolbar", "webagg", "tk.", "date", "timezone", "savefig.directory")
-ALONE = "<style>svg{background:#fff;color:#222}@media(prefers-color-scheme:dark){svg{background:#181818;color:#ddd}}</style>"
+DARK = "@media(prefers-color-scheme:dark){svg{background:#181818;color:#ddd}}"
+ALONE = f"<style>svg{{background:#fff;color:#222}}{DARK}</style>"  # a file has its own page
 
 
 def draw(name: str, about: str, width: float, height: float, paint: Callable[[Figure], None]) -> bytes:
@@ -56,10 +59,10 @@ def draw(name: str, about: str, width: float, height: float, paint: Callable[[Fi
     those who cannot see it what it shows. The file has a background of its own, light or dark as the viewer likes.
     """
     content = io.StringIO()
-    with style():
+    with style(), np.errstate(over="ignore"):  # the margin above 1e308 on a log axis
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
-        FigureCanvasSVG(figure).print_svg(content, metadata=METADATA)
+        FigureCanvasSVG(figure).print_svg(content, metadata=METADATA)  # type: ignore[no-untyped-call]
     return tidy(content.getvalue(), name, about).encode()
 
 
@@ -75,14 +78,16 @@ def as_inline(svg: bytes) -> str:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's own defaults and STYLE in the block, whatever the user has set; afterwards what was before."""
-    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(OF_THE_PROCESS)}
-    with mpl.rc_context({**defaults, **STYLE}):
+    """Has STYLE and matplotlib's own defaults hold in the block, whatever the user has set; then what held before."""
+    defaults: dict[Any, Any] = dict(mpl.rcParamsDefault)
+    for key in [key for key in defaults if key.startswith(OF_THE_PROCESS)]:
+        del defaults[key]
+    with mpl.rc_context(defaults | STYLE):
         yield
 
 
 def tidy(svg: str, name: str, about: str) -> str:
-    """matplotlib's SVG with ids of its own (only those that are referred to), no rules for the page, fewer digits.
+    """An SVG of matplotlib's with ids of its own (those that are referred to), no rules for the page, fewer digits.
 
     matplotlib writes < and > in texts and attributes as entities, so what is between them is a tag.
     """
@@ -134,11 +139,12 @@ def log_values(axes: Axes) -> None:
 def updates_across(axes: Axes, last: int) -> None:
     """Makes the horizontal axis that of updates, 0 to last: logarithmic but for its beginning, where 0 has room."""
     axes.set_xlabel("updates")
-    axes.set_xlim(0, max(last, 1))
     if last <= 20:
+        axes.set_xlim(-0.02 * max(last, 1), max(last, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+        axes.set_xlim(-0.1, last)
         decades = [10**power for power in range(int(math.log10(last)) + 1)]
         axes.xaxis.set_major_locator(FixedLocator([0, *decades]))
         parts = itertools.product(range(2, 10), decades)

@@ -1,6 +1,7 @@
 """The pictures of a run, for people who learn: what it was, what it became, and how it got there."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.compare.diagram import Diagram
-from pipeline.compare.drawing import WIDTH, draw, label, log_values, updates_across
+from pipeline.compare.drawing import INK, WIDTH, draw, label, log_values, updates_across
 from pipeline.compare.replay import HIGH, LOW, Replay, replay
 from pipeline.compare.surface import MOST_PANELS, paint_surface
 from pipeline.kept import KeptRun
@@ -19,6 +20,8 @@ Array = NDArray[np.float64]
 MOST_ROWS = 12
 COLORS = PALETTE[:7]  # the last is too dark for dark pages
 CURVE_POINTS = 500
+DOTTED = (0, (2, 3))
+BEGINNING: dict[str, Any] = {"marker": "o", "markersize": 3.5, "markevery": [0]}  # a line of one point is seen, too
 
 
 def portrait(kept: KeptRun) -> dict[str, bytes]:
@@ -43,9 +46,8 @@ def pictures(again: Replay) -> dict[str, bytes]:
         "loss": ("loss over updates", height, lambda figure: paint_loss(figure, again)),
     }
     missing = left_out(again)
-    who = f"{again.run.dataset.name} {again.run.name}"
     return {
-        f"{name}.svg": draw(f"{name}-{again.run.fingerprint[:6]}", f"{who}: {about}", WIDTH, inches, paint)
+        f"{name}.svg": draw(f"{name}-{again.run.fingerprint[:6]}", f"{again.name}: {about}", WIDTH, inches, paint)
         for name, (about, inches, paint) in paints.items()
         if f"{name}.svg" not in missing
     }
@@ -63,9 +65,8 @@ def left_out(again: Replay) -> dict[str, str]:
 
 
 def title(again: Replay, text: str) -> str:
-    """A picture's title: what it shows, of which run, and whether it diverged."""
-    diverged = f", diverged at {again.diverged_at:,}" if again.diverged_at is not None else ""
-    return f"{text} · {label(again.run.dataset.name)} {again.run.name}{diverged}"
+    """A picture's title: what it shows, of which run."""
+    return f"{text} · {label(again.name, 60)}"
 
 
 def paint_loss(figure: Figure, again: Replay) -> None:
@@ -73,7 +74,7 @@ def paint_loss(figure: Figure, again: Replay) -> None:
     axes = figure.add_subplot()
     steps = np.unique(np.round(np.geomspace(1, max(again.updates, 1), CURVE_POINTS)).astype(int) - 1)
     steps = np.append(steps[steps < again.updates], again.updates)
-    axes.plot(steps, positive(again.loss[steps]), color=PALETTE[0])
+    axes.plot(steps, positive(again.loss[steps]), color=PALETTE[0], **BEGINNING)
     axes.set(title=title(again, "Loss"), ylabel=again.run.config.training.loss)
     finish(axes, again, log=bool((again.loss[steps] > 0).any()))
 
@@ -82,11 +83,12 @@ def paint_gradients(figure: Figure, again: Replay) -> None:
     """The norm of each layer's gradient on log axes."""
     axes = figure.add_subplot()
     for layer, name in enumerate(layer_names(again)):
-        axes.plot(again.moments, positive(again.gradients[:, layer]), color=COLORS[layer % len(COLORS)], label=name)
+        color = COLORS[layer % len(COLORS)]
+        axes.plot(again.moments, positive(again.gradients[:, layer]), color=color, label=name, **BEGINNING)
     slip = "" if again.run.config.training.derivative == "exact" else " (as the slip has it)"
     axes.set(title=title(again, f"Gradients{slip}"), ylabel="norm of the gradient")
     finish(axes, again, log=bool((again.gradients > 0).any()))
-    key(axes)
+    key(axes, [] if (again.gradients > 0).all() else ["a gap: 0"])
 
 
 def paint_saturation(figure: Figure, again: Replay) -> None:
@@ -94,14 +96,15 @@ def paint_saturation(figure: Figure, again: Replay) -> None:
     axes = figure.add_subplot()
     for layer, size in enumerate(again.run.config.network.hidden):
         name = f"hidden layer {layer + 1} ({size})"
-        axes.plot(again.moments, 100 * again.saturated[:, layer], color=COLORS[layer % len(COLORS)], label=name)
+        color = COLORS[layer % len(COLORS)]
+        axes.plot(again.moments, 100 * again.saturated[:, layer], color=color, label=name, **BEGINNING)
     axes.set(title=title(again, "Saturated units"), ylabel=f"% of outputs < {LOW} or > {HIGH}", ylim=(-3, 103))
     finish(axes, again)
     key(axes)
 
 
 def paint_predictions(figure: Figure, again: Replay) -> None:
-    """A panel an output: a line a row over updates, in the data's units, with its target dashed."""
+    """A panel an output: a line a row over updates, in the data's units, with its target dotted."""
     dataset = again.run.dataset
     shown = range(min(len(dataset.targets), MOST_PANELS))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
@@ -109,9 +112,10 @@ def paint_predictions(figure: Figure, again: Replay) -> None:
     for j, axes in zip(shown, panels, strict=True):
         for row, name in enumerate(dataset.rows[:MOST_ROWS]):
             look = {"color": COLORS[row % len(COLORS)], "linestyle": "-" if row < len(COLORS) else "-."}
-            axes.plot(again.moments, predictions[:, row, j], label=label(name), **look)
-            axes.axhline(dataset.raw_y[row, j], color=look["color"], linestyle=(0, (2, 3)), linewidth=1.1)
+            axes.plot(again.moments, predictions[:, row, j], label=label(name), **look, **BEGINNING)
+            axes.axhline(dataset.raw_y[row, j], color=look["color"], linestyle=DOTTED, linewidth=1.1)
         axes.set(title=title(again, "Predictions") if j == 0 else "", ylabel=label(dataset.targets[j]))
+        axes.plot([], [], color=INK, linestyle=DOTTED, linewidth=1.1, label="targets")
         finish(axes, again)
         key(axes, notes(again))
 
@@ -119,7 +123,7 @@ def paint_predictions(figure: Figure, again: Replay) -> None:
 def notes(again: Replay) -> list[str]:
     """What is said below the rows' names."""
     rows, outputs = len(again.run.dataset.rows), len(again.run.dataset.targets)
-    said = ["dotted: targets"]
+    said = []
     if rows > MOST_ROWS:
         said.append(f"first {MOST_ROWS} of {rows:,} rows")
     if outputs > MOST_PANELS:
@@ -147,5 +151,6 @@ def finish(axes: Axes, again: Replay, *, log: bool = False) -> None:
 
 def key(axes: Axes, notes: Sequence[str] = ()) -> None:
     """What each line is, on the right of the picture, with notes below."""
-    said = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    said.set_title("\n".join(notes) or None, prop={"size": 8})
+    for note in notes:
+        axes.plot([], [], alpha=0, label=note)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)

@@ -54,6 +54,12 @@ class Replay:
     same_bits: bool
 
     @property
+    def name(self) -> str:
+        """Which run it is, for people, and whether it diverged."""
+        diverged = f", diverged at {self.diverged_at:,}" if self.diverged_at is not None else ""
+        return f"{self.run.dataset.name} {self.run.name}{diverged}"
+
+    @property
     def updates(self) -> int:
         """How many updates the run made."""
         return int(self.moments[-1])

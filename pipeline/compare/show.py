@@ -41,7 +41,9 @@ def show_run(words: Sequence[str], folder: str | None) -> None:
 def other_bits(again: Replay) -> str:
     """Why a replay may have other bits than the run that was kept."""
     if again.run.numerics == "portable":
-        return "Trained again, the run has other weights than the kept ones: other code made it. The pictures show the new."
+        return (
+            "Trained again, the run has other weights than were kept: other code made those. The pictures show the new."
+        )
     return "Trained again, the run has other last bits than the kept one: numerics=fast depends on the machine."
 
 

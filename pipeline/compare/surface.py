@@ -31,8 +31,9 @@ def paint_surface(figure: Figure, replay: Replay) -> None:
     surfaces = predicted(replay, np.array(list(itertools.product(across, up))))
     shown = range(min(len(dataset.targets), MOST_PANELS))
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    panels[0].set_title(f"Predictions of all pairs · {label(replay.name, 60)}")
     for j, axes in zip(shown, panels, strict=True):
-        paint_panel(axes, replay, j, across, up, surfaces[:, j].reshape(GRID, GRID).T)
+        paint_panel(axes, replay, j, (across, up, surfaces[:, j].reshape(GRID, GRID).T))
 
 
 def axis_points(values: Array) -> Array:
@@ -53,14 +54,18 @@ def predicted(replay: Replay, rows: Array) -> Array:
     return dataset.target_scale.invert(np.concatenate(chunks))
 
 
-def paint_panel(axes: Axes, replay: Replay, j: int, across: Array, up: Array, surface: Array) -> None:
-    """One output's surface (up, across) as colours with lines of equal prediction, and the rows in their targets'."""
+def paint_panel(axes: Axes, replay: Replay, j: int, plane: tuple[Array, Array, Array]) -> None:
+    """Output j as colours with lines of equal prediction, and the rows in their targets' colours.
+
+    The plane is: points across, points up, and predictions (up, across).
+    """
+    *_, surface = plane
     dataset = replay.run.dataset
     targets = dataset.raw_y[:, j]
     low, high = float(min(surface.min(), targets.min())), float(max(surface.max(), targets.max()))
-    levels = MaxNLocator(10).tick_values(low, high)
-    colored = axes.contourf(across, up, surface, levels, cmap=COLORS)
-    lines = axes.contour(across, up, surface, levels, colors="#00000055", linewidths=0.6)
+    levels = MaxNLocator(10, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    colored = axes.contourf(*plane, levels, cmap=COLORS)
+    lines = axes.contour(*plane, levels[::2], colors="#00000055", linewidths=0.6)
     axes.clabel(lines, fmt=FuncFormatter(number), fontsize=7, colors="#222222")
     axes.grid(visible=False)
     bar = axes.figure.colorbar(colored, ax=axes)
