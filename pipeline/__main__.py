@@ -194,6 +194,29 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
 
 @cli.command()
 @click.argument("words", nargs=-1)
+@click.option("--folder", metavar="DIR", help="Where the pictures go. [default: show-<the run id's beginning>]")
+def show(words: tuple[str, ...], folder: str | None) -> None:
+    """Draw what a run learned, as SVG.
+
+    Trains it again (nothing is stored) and looks at it on the way: network.svg (weights before and after),
+    predictions.svg, surface.svg (for two features), gradients.svg, saturation.svg and loss.svg.
+
+    WORDS:
+      run=RUN_ID          the run to show, or
+      experiment=NAME     the run of that MLflow experiment with the lowest final loss
+      tracking.uri=URI    the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    For example:
+      seedbed show experiment=exam
+      seedbed show run=RUN_ID --folder pictures
+    """
+    from pipeline.compare.show import show_run
+
+    show_run(words, folder)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
 def sync(words: tuple[str, ...]) -> None:
     """Send results that wait to their store.
 

@@ -1,0 +1,190 @@
+"""Trains a kept run again, and looks at it while it learns.
+
+The networks at chosen moments are snapshots of that training. They are then looked at as one stack, by the product's
+own passes: `forward` gives their activations, and one update, which leaves the weights alone, their gradients.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import ExecutorConfig, RunConfig, TrackingConfig
+from pipeline.errors import UserError
+from pipeline.identity import Run, make_run
+from pipeline.initial import stack_weights
+from pipeline.kept import KeptRun
+from pipeline.network import Stack, Weights
+from pipeline.program import Program, numeric_state
+from pipeline.record import read_npz, weight_arrays
+from pipeline.stack import Result, problem_of, train_stack
+from pipeline.train import Problem, Progress, Snapshot
+
+Array = NDArray[np.float64]
+
+MOST_MOMENTS = 100
+SNAPSHOT_BYTES = 2**28  # of the networks that are kept while it trains: large ones are looked at less often
+LOOK_NUMBERS = 2**20  # float64s of the largest array while looking: networks are looked at in parts
+LOW, HIGH = 0.01, 0.99  # a sigmoid unit outside is saturated
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run's training, looked at after `moments` (t,) updates, rising from 0 to its last.
+
+    run: the run, its epochs as many as it made; networks: t of them; predictions (t, n, k) in the network's scale;
+    gradients (t, layers): the norm of a layer's gradient, weights and biases together, by the rule the run was trained
+    with; saturated (t, hidden layers): the share of outputs of the layer's units, over rows and units, that are
+    below LOW or above HIGH; loss (updates + 1,): the kept curve; diverged_at: as in its tag.
+    `same_bits` is True if the networks at the ends have the bits of the kept ones.
+    """
+
+    run: Run
+    moments: NDArray[np.int64]
+    networks: tuple[Snapshot, ...]
+    predictions: Array
+    gradients: Array
+    saturated: Array
+    loss: Array
+    diverged_at: int | None
+    same_bits: bool
+
+    @property
+    def name(self) -> str:
+        """Which run it is, for people, and whether it diverged."""
+        diverged = f", diverged at {self.diverged_at:,}" if self.diverged_at is not None else ""
+        return f"{self.run.dataset.name} {self.run.name}{diverged}"
+
+    @property
+    def updates(self) -> int:
+        """How many updates the run made."""
+        return int(self.moments[-1])
+
+
+def updates_of(kept: KeptRun) -> int:
+    """How many updates a kept run made, with a finite network at their end.
+
+    Raises UserError if it was not finite from the start.
+    """
+    if kept.stored.data.tags.get("diverged_at") == "0":
+        raise UserError(f"run={kept.run_id} was not finite before its first update: there is nothing to show.")
+    return int(kept.stored.data.metrics["result/updates"])
+
+
+def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
+    """Trains a kept run again. `progress` is called with numbers of updates made.
+
+    Raises UserError if it was not finite from the start, or its config is not one of this version's.
+    """
+    run = run_of(kept, updates_of(kept))
+    moments = moments_of(run)
+    (result,) = train_stack([run], progress, snapshots=moments)
+    networks = tuple(result.snapshots[moment] for moment in moments)
+    looks = [look(problem_of(run), part) for part in parts(run, networks)]
+    gradients, saturated = (np.concatenate(arrays) for arrays in zip(*looks, strict=True))
+    diverged_at = kept.stored.data.tags.get("diverged_at")
+    return Replay(
+        run=run,
+        moments=np.array(moments),
+        networks=networks,
+        predictions=np.array([network.prediction for network in networks]),
+        gradients=gradients,
+        saturated=saturated,
+        loss=read_npz(kept.file("loss.npz"), f"loss.npz of run {kept.run_id}")["loss"],
+        diverged_at=int(diverged_at) if diverged_at else None,
+        same_bits=has_bits_of(result, read_npz(kept.file("weights.npz"), f"weights.npz of run {kept.run_id}")),
+    )
+
+
+def run_of(kept: KeptRun, epochs: int) -> Run:
+    """The run that the kept config describes, of so many epochs. Raises UserError if this version has no such config.
+
+    Where it is kept and who trains it make no difference, so these sections are left out.
+    """
+    kinds = get_type_hints(RunConfig)
+    values: dict[str, Any] = dict(kept.config)
+    try:
+        for key in ("data", "network", "init", "training"):
+            values[key] = kinds[key](**values[key])
+        values["training"] = dataclasses.replace(values["training"], epochs=epochs)
+        values |= {"numerics": kept.numerics, "tracking": TrackingConfig(), "executor": ExecutorConfig()}
+        return make_run(RunConfig(**values))
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"config.yaml of run {kept.run_id} is not as this version of Seedbed writes it: show it with its own."
+        ) from error
+
+
+def moments_of(run: Run) -> list[int]:
+    """After how many updates to look at a run: at most MOST_MOMENTS, evenly on a log scale, always 0 and the last."""
+    updates = run.config.training.epochs
+    room = max(SNAPSHOT_BYTES // (8 * (run.parameters + run.dataset.y.size)), 3)
+    inner = np.geomspace(1, max(updates, 1), min(MOST_MOMENTS, room) - 1)
+    return sorted({0, updates} | {round(moment) for moment in inner if moment < updates})
+
+
+def parts(run: Run, networks: Sequence[Snapshot]) -> Iterator[Sequence[Snapshot]]:
+    """Networks in parts that are small enough to be looked at together."""
+    widest = max(run.sizes)
+    size = max(LOOK_NUMBERS // (widest * max(widest, len(run.dataset.X))), 1)
+    for start in range(0, len(networks), size):
+        yield networks[start : start + size]
+
+
+def look(problem: Problem, networks: Sequence[Snapshot]) -> tuple[Array, Array]:
+    """Of r networks the gradients' norms (r, layers), and the shares of saturated units (r, hidden layers)."""
+    weights = stack_weights([network.matrices for network in networks], bias=False)
+    if networks[0].biases:
+        biases = zip(*(network.biases for network in networks), strict=True)
+        weights = Weights(weights.matrices, tuple(np.stack(layer, axis=-1) for layer in biases))
+    stack = StillStack(problem, weights)
+    with numeric_state():
+        stack.forward()
+        stack.update()
+        norms = [norm(arrays)[: stack.runs] for _, arrays in sorted(stack.gradients.items())]
+        hidden = [h[..., : stack.runs] for h in stack.activations[:-1]]
+        shares = [((h < LOW) | (h > HIGH)).mean(axis=(0, 1)) for h in hidden]
+    return np.stack(norms, axis=1), np.array(shares).reshape(len(hidden), stack.runs).T
+
+
+def norm(arrays: Sequence[Array]) -> Array:
+    """The Euclidean norm of all numbers of arrays (..., r) together, (r,)."""
+    largest = np.max([np.abs(array).reshape(-1, array.shape[-1]).max(axis=0) for array in arrays], axis=0)
+    scale = np.where(largest > 0, largest, 1.0)  # squares of numbers below 1e-162 or above 1e154 are no numbers
+    squares = sum((np.square(array / scale)).reshape(-1, len(scale)).sum(axis=0) for array in arrays)
+    return np.asarray(scale * np.sqrt(squares))
+
+
+class StillStack(Stack):
+    """A stack whose `update` leaves the weights as they are and its gradients in `gradients`, by layer.
+
+    gradients[layer] is the matrix's (in, out, lanes), followed by the biases' (out, lanes) if there are any.
+    """
+
+    def __init__(self, problem: Problem, weights: Weights) -> None:
+        """The networks' rows and rule, and their weights."""
+        self.gradients: dict[int, list[Array]] = {}
+        super().__init__(problem.X, problem.y, weights, np.ones(weights.runs), problem.rule)
+
+    def _descend(self, layer: int, inputs: Array, delta: Array) -> Program:
+        """The layer's own step; where weights -= 1 * gradient would be, the gradient is kept."""
+        program = super()._descend(layer, inputs, delta)
+        return [self._keep(layer, call) if call.func is np.subtract else call for call in program]
+
+    def _keep(self, layer: int, step: "partial[Any]") -> "partial[Any]":
+        weights, gradient = step.args[:2]
+        kept = np.empty_like(weights)
+        self.gradients.setdefault(layer, []).append(kept)
+        return partial(np.copyto, kept, gradient)
+
+
+def has_bits_of(result: Result, kept: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a training ended with, and began from, the very bits of the weights that were kept."""
+    arrays = weight_arrays(result)
+    return arrays.keys() == kept.keys() and all(
+        kept[name].tobytes() == array.tobytes() for name, array in arrays.items()
+    )
