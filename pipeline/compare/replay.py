@@ -70,9 +70,9 @@ def updates_of(kept: KeptRun) -> int:
 
     Raises UserError if it was not finite from the start.
     """
-    if kept.stored.data.tags.get("diverged_at") == "0":
+    if kept.diverged_at == 0:
         raise UserError(f"run={kept.run_id} was not finite before its first update: there is nothing to show.")
-    return int(kept.stored.data.metrics["result/updates"])
+    return kept.updates
 
 
 def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
@@ -86,7 +86,7 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
     networks = tuple(result.snapshots[moment] for moment in moments)
     looks = [look(problem_of(run), part) for part in parts(run, networks)]
     gradients, saturated = (np.concatenate(arrays) for arrays in zip(*looks, strict=True))
-    diverged_at = kept.stored.data.tags.get("diverged_at")
+    diverged_at = kept.diverged_at
     return Replay(
         run=run,
         moments=np.array(moments),
@@ -94,9 +94,9 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
         predictions=np.array([network.prediction for network in networks]),
         gradients=gradients,
         saturated=saturated,
-        loss=read_npz(kept.file("loss.npz"), f"loss.npz of run {kept.run_id}")["loss"],
+        loss=read_npz(kept.read("loss.npz"), f"loss.npz of run {kept.run_id}")["loss"],
         diverged_at=int(diverged_at) if diverged_at else None,
-        same_bits=has_bits_of(result, read_npz(kept.file("weights.npz"), f"weights.npz of run {kept.run_id}")),
+        same_bits=has_bits_of(result, read_npz(kept.read("weights.npz"), f"weights.npz of run {kept.run_id}")),
     )
 
 

@@ -6,6 +6,7 @@ prefix: `final_loss`, `best_loss`, `log10_best_loss`, `updates`, ... A result th
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from pipeline.address import absolute
 from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
 from pipeline.credentials import public_uri
 from pipeline.errors import UserError
+from pipeline.kept import KeptRun
 from pipeline.sink import Sink
 from pipeline.sinks import existing_sink, is_trouble, translated
 
@@ -73,9 +75,25 @@ class Results:
         return records(self.table("failures.json"))
 
     @cached_property
+    def diverged(self) -> list[dict[str, str]]:
+        """What diverged in the sweep, likewise."""
+        return records(self.table("diverged.json"))
+
+    @cached_property
     def plan(self) -> dict[str, Any]:
         """The sweep's plan.json: command, counts, the first run's config, environment; empty if it is not there."""
         return self.table("plan.json")
+
+    def kept(self, run_id: str) -> KeptRun:
+        """One of the runs, to be read."""
+        run = self.runs.set_index("run_id").loc[run_id].to_dict()
+        diverged_at = None if math.isnan(run["diverged_at"]) else int(run["diverged_at"])
+
+        def read(name: str) -> bytes:
+            with translated(self.shown_uri, about=f"file {name} of run {run_id}"):
+                return self.sink.read(run_id, name)
+
+        return KeptRun(run_id, read, str(run["numerics"]), int(run["updates"]), diverged_at)
 
     def table(self, name: str) -> dict[str, Any]:
         """A JSON file of the sweep; empty if it is not there."""

@@ -1,0 +1,86 @@
+"""The whole comparison of some runs: their cells, the verdicts, the effects of the keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline.address import store_uri
+from pipeline.compare.cells import cell_table, swept_keys
+from pipeline.compare.effects import Effects, effects
+from pipeline.compare.metric import Metric, metric_of
+from pipeline.compare.results import Results, Selection, read_results
+from pipeline.compare.verdicts import Verdicts, verdicts
+from pipeline.config import shown
+from pipeline.errors import UserError
+
+PARAMS = ("seed", "numerics", "cell")  # keys without a dot that one may group by
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs compared: `runs` a row a run, `cells` a row a cell (or group of `by`), `keys` those that were swept."""
+
+    runs: pd.DataFrame
+    metric: Metric
+    by: tuple[str, ...]
+    keys: tuple[str, ...]
+    cells: pd.DataFrame
+    verdicts: Verdicts
+    effects: Effects
+
+
+def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = ()) -> Comparison:
+    """Compares the runs of a frame (see results.py) by a metric, by cell or grouped by keys.
+
+    Raises UserError if no run has such a metric or such keys.
+    """
+    name = metric.removeprefix("result/")
+    check_column("metric", name, metrics_of(runs))
+    for key in by:
+        check_column("by", key, [str(key) for key in runs.columns if "." in str(key) or key in PARAMS])
+    measure = metric_of(runs, name)
+    keys = swept_keys(runs)
+    groups = list(by) or None
+    return Comparison(
+        runs=runs,
+        metric=measure,
+        by=tuple(by),
+        keys=tuple(keys),
+        cells=cell_table(runs, measure, groups),
+        verdicts=verdicts(runs, measure, groups),
+        effects=effects(runs, measure, keys),
+    )
+
+
+def compare_sweep(
+    selection: Selection | None = None,
+    uri: str | None = None,
+    metric: str = "final_loss",
+    by: Sequence[str] = (),
+    threshold: float | None = None,
+) -> Comparison:
+    """Compares runs of a store: those selected, or the latest sweep's.
+
+    `uri` is MLFLOW_TRACKING_URI or sqlite:///mlflow.db if it is None. With a `threshold` of the loss, the cells say how
+    many updates it takes to get there. Raises UserError if there is nothing of the kind.
+    """
+    results = read_results(store_uri(uri), selection or Selection())
+    return compare(runs_with(results, threshold), metric, by)
+
+
+def runs_with(results: Results, threshold: float | None) -> pd.DataFrame:
+    """The frame of results, with the updates to a threshold of the loss if one is given."""
+    return results.runs if threshold is None else results.with_reached(threshold)
+
+
+def metrics_of(runs: pd.DataFrame) -> list[str]:
+    """The results that runs can be compared by."""
+    after = list(runs.columns).index("final_loss")
+    return [str(name) for name in runs.columns[after:] if name != "reached_at" and runs[name].notna().any()]
+
+
+def check_column(word: str, name: str, known: Sequence[str]) -> None:
+    """Raises UserError unless `name` is among the columns known."""
+    if name not in known:
+        raise UserError(f"{word}={shown(name)} is none of these runs: choose from {', '.join(known)}.")

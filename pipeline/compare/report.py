@@ -1,0 +1,394 @@
+"""The report of a sweep: one HTML file that needs no server and no network. Same runs, same bytes."""
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.compare.comparison import Comparison
+from pipeline.compare.drawing import as_inline
+from pipeline.compare.effects import heat_map, in_order
+from pipeline.compare.pairs import labels
+from pipeline.compare.panels import Band, bands, curves_by_cell, curves_by_level, draw_heat_map, strips
+from pipeline.compare.portrait import portrait
+from pipeline.compare.results import Results
+from pipeline.compare.verdicts import LEVEL
+from pipeline.compare.views import run_link
+from pipeline.errors import UserError
+
+MOST_ROWS = 200  # of a table
+MOST_MAPS = 6
+MOST_KEYS = 4  # that have a picture of their curves
+MOST_LEVELS = 7
+BEST_RUNS = 3
+QUICK_UPDATES = 200_000_000  # weights times updates that a run may have to be trained again for its pictures
+ABOUT_BAND = "Line: median over the seeds. Dark band: the middle half of them; light band: all."
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title; text stands left, long text may wrap."""
+
+    name: str
+    text: bool = False
+    long: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table."""
+
+    cells: Sequence[str]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and what is said of rows that were left out."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG element and what stands below it."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class BestRun:
+    """A run worth looking at."""
+
+    title: str
+    about: str
+    link: str
+    pictures: Sequence[Picture]
+
+
+def report(results: Results, comparison: Comparison, address: str) -> bytes:
+    """The HTML of a comparison; `address` is that of an MLflow server, for links into its UI."""
+    environment = Environment(loader=PackageLoader("pipeline.compare", "."), autoescape=True, undefined=StrictUndefined)
+    environment.globals["zip"] = lambda *parts: zip(*parts, strict=True)
+    content = {
+        **heading(results, comparison),
+        **learning(results, comparison),
+        **keys_and_cells(comparison),
+        "best": best_runs(results, comparison, address),
+        "troubled": troubled(results),
+        **reproducing(results, address),
+    }
+    return environment.get_template("report.html.j2").render(content).encode()
+
+
+def heading(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """Title, question, counts and verdict."""
+    runs = comparison.runs
+    diverged = int(runs["diverged_at"].notna().sum())
+    counts = [
+        f"{len(runs):,} runs",
+        f"{len(comparison.cells):,} {'groups' if comparison.by else 'cells'}",
+        f"{runs['seed'].nunique():,} seeds",
+        f"swept: {', '.join(comparison.keys) or 'nothing but the seed'}",
+    ]
+    counts += [f"{diverged:,} diverged"] * bool(diverged) + [f"{len(results.failures):,} failed"] * bool(
+        results.failures
+    )
+    remarks = []
+    if comparison.cells["too_few"].any():
+        remarks.append(
+            "Some cells have fewer than 10 seeds: their intervals are too narrow to be trusted. More seeds help: "
+            "those that are finished are not trained again."
+        )
+    return {
+        "title": results.title,
+        "question": results.plan.get("question", ""),
+        "about": "; ".join(counts) + ".",
+        "verdict": comparison.verdicts.sentence,
+        "remarks": remarks,
+    }
+
+
+def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """The pictures of the curves, and of the seeds."""
+    runs, cells = comparison.runs, comparison.cells
+    if comparison.by:
+        return {"curves": [], "strips": None}
+    curves = results.curves()
+    longest = cells[is_longest(cells, comparison.keys)]
+    loss = str(runs["training.loss"].iloc[0]) if runs["training.loss"].nunique() == 1 else "loss"
+    found = list(bands(curves, runs, "cell", list(longest["cell"])))
+    drawn = []
+    if found:
+        names = labels(longest, None)
+        more = " Thin lines: other cells, their medians." if len(found) > 6 else ""
+        drawn.append(picture(curves_by_cell(found, names, loss), f"The best cells. {ABOUT_BAND}{more}"))
+    for key in [key for key in comparison.keys if key != "training.epochs"][:MOST_KEYS]:
+        by_level = level_bands(curves, runs, key)
+        if len(by_level) > 1:
+            caption = f"By {key}, all else pooled. Line: median; band: the middle half of the runs."
+            drawn.append(picture(curves_by_level(by_level, key, loss), caption))
+    caption = (
+        "Every dot is a run, that is a seed. Bar: 95 % interval of the interquartile mean; tick: median. "
+        "What diverged has no dot."
+    )
+    dots = picture(strips(runs, cells, labels(cells, None), comparison.metric), caption)
+    return {"curves": drawn, "strips": dots}
+
+
+def is_longest(cells: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[bool]":
+    """Which cells are no beginning of another: of those that differ in the epochs only, the one with the most."""
+    rest = [key for key in keys if key != "training.epochs"]
+    if "training.epochs" not in keys:
+        return pd.Series(True, index=cells.index)
+    most = (
+        cells.groupby(rest, dropna=False)["training.epochs"].transform("max")
+        if rest
+        else cells["training.epochs"].max()
+    )
+    return cells["training.epochs"] == most
+
+
+def level_bands(curves: pd.DataFrame, runs: pd.DataFrame, key: str) -> list[Band]:
+    """The curves of a key's levels, of at most MOST_LEVELS of them, in order."""
+    levels = runs[key].drop_duplicates().tolist()
+    levels = [levels[place] for place in in_order(levels)]
+    if len(levels) > MOST_LEVELS:
+        levels = [levels[place] for place in np.linspace(0, len(levels) - 1, MOST_LEVELS).round().astype(int)]
+    return list(bands(curves, runs, key, levels))
+
+
+def keys_and_cells(comparison: Comparison) -> dict[str, Any]:
+    """What the keys do, which cells can be told apart, and all of them."""
+    metric, found = comparison.metric, comparison.effects
+    against = comparison.verdicts.table
+    seeds = comparison.verdicts
+    return {
+        "effects_sentence": found.sentence,
+        "effects": effects_table(comparison) if len(found.terms) else None,
+        "maps": list(maps(comparison)),
+        "against": against_table(comparison) if len(against) else None,
+        "against_about": (
+            f"Every other cell against the best, {seeds.best}: differences of {metric.words} paired by seed, with "
+            f"their 95 % bootstrap intervals; p values of paired t tests, corrected for all {seeds.comparisons:,} "
+            f"pairs (Holm). Shaded: cannot be told from the best at {LEVEL:.0%}. {seeds.assumption}"
+        ),
+        "cells": cells_table(comparison),
+        "cells_about": (
+            f"{metric.words.capitalize()} over the seeds: iqm is the interquartile mean, with its 95 % bootstrap "
+            "interval. A diverged run counts as worse than every other: it is infinite in the median and left out of "
+            "the means."
+        ),
+    }
+
+
+def effects_table(comparison: Comparison) -> Table:
+    """Main effects and interactions."""
+    terms = comparison.effects.terms
+    shown = terms[~terms["interaction"] | terms["matters"]].sort_values("share", ascending=False, kind="stable")
+    columns = [Column("effect of", text=True), Column("share of the variance"), Column("p, corrected")]
+    rows = [Row([str(row["term"]), f"{row['share']:.1%}", told_p(row["p_corrected"])]) for _, row in shown.iterrows()]
+    rows.append(Row(["the seed", f"{comparison.effects.noise:.1%}", ""]))
+    return Table(columns, rows)
+
+
+def maps(comparison: Comparison) -> Iterable[Picture]:
+    """Heat maps of pairs of keys, those first whose keys explain most."""
+    terms = comparison.effects.terms
+    share = dict(zip(terms["term"], terms["share"].fillna(0), strict=True)) if len(terms) else {}
+    few = [key for key in comparison.keys if 1 < comparison.runs[key].nunique(dropna=False) <= 20]
+    pairs = sorted(itertools.combinations(few, 2), key=lambda pair: -sum(share.get(key, 0) for key in pair))
+    for number, (row, column) in enumerate(pairs[:MOST_MAPS]):
+        medians = heat_map(comparison.runs, comparison.metric, row, column).medians
+        svg = draw_heat_map(medians, comparison.metric, f"map-{number}")
+        yield picture(svg, f"Median {comparison.metric.words} by {row} and {column}; the brighter, the better.")
+
+
+def against_table(comparison: Comparison) -> Table:
+    """Each cell against the best."""
+    metric, table = comparison.metric, comparison.verdicts.table
+    gap = f"best is ... times {metric.better}" if metric.log else f"best is {metric.better} by"
+    columns = [Column("cell", text=True), Column("seeds"), Column(gap), Column("95 % interval")]
+    columns += [Column("p, corrected"), Column("told", text=True), Column("seeds needed")]
+    rows = [
+        Row(
+            [
+                str(row["label"]),
+                f"{row['n']:,}" + ("" if row["paired"] else " (unpaired)"),
+                told(row["effect"]),
+                span(row["low"], row["high"]),
+                told_p(row["p_corrected"]),
+                verdict_word(row),
+                told_seeds(row["seeds_needed"]),
+            ],
+            marked=not row["told"],
+        )
+        for _, row in table[:MOST_ROWS].iterrows()
+    ]
+    return Table(columns, rows, left_out(len(table)))
+
+
+def verdict_word(row: "pd.Series[Any]") -> str:
+    """Whether a cell can be told from the best."""
+    if row["reversed"]:
+        return "better in the mean"
+    if pd.isna(row["p"]):
+        return "too few seeds"
+    return ("yes: it diverges more" if row["diverges_more"] else "yes") if row["told"] else "no"
+
+
+def cells_table(comparison: Comparison) -> Table:
+    """The cell table."""
+    cells, metric = comparison.cells, comparison.metric
+    keys = list(comparison.by) or list(comparison.keys) or ["cell"]
+    columns = [Column(key, text=True) for key in keys]
+    columns += [
+        Column(name) for name in ("runs", "diverged", "median", "mean", "iqm", "95 % interval", "lowest", "highest")
+    ]
+    columns += [Column("worst seed")]
+    other = metric.name != "best_loss"
+    columns += [Column("best loss, iqm"), Column("95 % interval")] * 1 if other else []
+    timed = "updates_needed" in cells
+    columns += [Column("reached"), Column("updates needed")] if timed else []
+    rows = []
+    for _, row in cells[:MOST_ROWS].iterrows():
+        values = [level(row[key]) for key in keys]
+        values += [f"{row['n']:,}", f"{row['diverged']:,}"]
+        values += [told(row[name]) for name in ("median", "mean", "iqm")] + [span(row["low"], row["high"])]
+        values += [told(row["lowest"]), told(row["highest"]), str(row["worst_seed"])]
+        values += [told(row["best_iqm"]), span(row["best_low"], row["best_high"])] if other else []
+        values += [f"{row['reached']:,} of {row['n']:,}", told_updates(row["updates_needed"])] if timed else []
+        rows.append(Row(values))
+    return Table(columns, rows, left_out(len(cells)))
+
+
+def best_runs(results: Results, comparison: Comparison, address: str) -> list[BestRun]:
+    """The best runs of the best cell: a link each, and the pictures of the first, if it is quick to train again."""
+    found = best_of(comparison)
+    metric = comparison.metric
+    shown = []
+    for place, (_, run) in enumerate(found.iterrows()):
+        pictures, why = run_pictures(results, run) if place == 0 else ([], "")
+        about = (
+            f"{metric.words} {told(run[metric.name])}, seed {run['seed']}, {run['cell']}, run {run['run_id']}. {why}"
+        )
+        link = f"{address}/{run_link(str(run['experiment_id']), run['run_id'])}"
+        shown.append(BestRun(f"{run['name']}", about.strip(), link, pictures))
+    return shown
+
+
+def best_of(comparison: Comparison) -> pd.DataFrame:
+    """The best runs of the best cell, the best first."""
+    runs, metric = comparison.runs, comparison.metric
+    if not comparison.by and len(comparison.cells):
+        runs = runs[runs["cell"] == comparison.cells["cell"].iloc[0]]
+    runs = runs[runs["diverged_at"].isna() & runs[metric.name].notna()]
+    return runs.sort_values([metric.name, "seed"], ascending=[not metric.higher, True])[:BEST_RUNS]
+
+
+def run_pictures(results: Results, run: "pd.Series[Any]") -> tuple[list[Picture], str]:
+    """The pictures of a run; none, and how to get them, for one that takes long to train again."""
+    if run["network.n_params"] * run["updates"] > QUICK_UPDATES:
+        return [], f"It takes a while to draw: seedbed show run={run['run_id']} does it."
+    try:
+        drawn = portrait(results.kept(run["run_id"]))
+    except UserError as error:
+        return [], f"It cannot be drawn: {error}"
+    captions = {
+        "network.svg": "The network: a line a weight, as wide as the weight is large; before and after training.",
+        "predictions.svg": "Predictions of each row over the updates; dashed: the targets.",
+        "surface.svg": "Predictions for all values of the two features; dots: the rows.",
+        "gradients.svg": "Norm of each layer's gradient.",
+        "saturation.svg": "Share of each hidden layer's outputs that are below 0.01 or above 0.99.",
+    }
+    return [picture(drawn[name], caption) for name, caption in captions.items() if name in drawn], ""
+
+
+def troubled(results: Results) -> Table | None:
+    """Runs that diverged or failed, each with the reason and the command that repeats it."""
+    rows = [Row([one["run"], one["reason"], one["command"]]) for one in [*results.failures, *results.diverged]]
+    columns = [Column("run", text=True), Column("reason", text=True, long=True)]
+    columns += [Column("repeat it with", text=True, long=True)]
+    return Table(columns, rows[:MOST_ROWS], left_out(len(rows))) if rows else None
+
+
+def reproducing(results: Results, address: str) -> dict[str, Any]:
+    """Command, environment, config, links."""
+    plan, parent = results.plan, results.parent
+    environment = plan.get("environment", {})
+    commit = environment.get("git", {}).get("commit")
+    at = (
+        f" At git commit {commit}"
+        + (", with changes that were not committed." if environment["git"].get("dirty") == "true" else ".")
+        if commit
+        else ""
+    )
+    links = []
+    if parent:
+        links.append(("The sweep in MLflow", f"{address}/{run_link(parent.experiment_id, parent.run_id)}"))
+    return {
+        "command": plan.get("command", ""),
+        "reproduce": (
+            "The same command again trains nothing that is finished; with --force it trains all of it again, to the "
+            f"same bits where numerics is portable.{at} Kept in {results.shown_uri}."
+        ),
+        "links": links,
+        "links_about": "" if results.shown_uri.startswith("http") else "Links work while `seedbed ui` runs.",
+        "config": yaml.safe_dump(plan["config_of_first_run"], sort_keys=False, allow_unicode=True) if plan else "",
+        "environment": json.dumps(environment, indent=2) if environment else "",
+    }
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+
+def picture(svg: bytes, caption: str) -> Picture:
+    """A picture for the page."""
+    return Picture(Markup(as_inline(svg)), caption)  # noqa: S704  # drawing.py has escaped what it draws
+
+
+def told(value: float) -> str:
+    """A result in three digits."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:.3g}" if np.isfinite(value) else "diverged"
+
+
+def level(value: object) -> str:
+    """A level of a key."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def span(low: float, high: float) -> str:
+    """An interval."""
+    return "-" if np.isnan(low) or np.isnan(high) else f"{low:.3g} to {high:.3g}"
+
+
+def told_p(p: float) -> str:
+    """A p value."""
+    return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def told_seeds(needed: float) -> str:
+    """How many seeds it would take."""
+    return "" if np.isnan(needed) else "more than 10,000" if np.isinf(needed) else f"{needed:,.0f}"
+
+
+def told_updates(updates: float) -> str:
+    """How many updates half of the runs need."""
+    return f"{updates:,.0f}" if np.isfinite(updates) else "not reached by half"
+
+
+def left_out(rows: int) -> str:
+    """What is said below a table that was cut."""
+    return f"{rows - MOST_ROWS:,} more rows are in the sweep's files in MLflow." if rows > MOST_ROWS else ""
