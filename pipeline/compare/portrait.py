@@ -40,7 +40,11 @@ def pictures(again: Replay) -> dict[str, bytes]:
     paints: dict[str, tuple[str, float, Callable[[Figure], None]]] = {
         "network": ("the network's weights before and after training", diagram.inches, diagram.paint),
         "predictions": ("predictions over updates", 3.8 * outputs, lambda figure: paint_predictions(figure, again)),
-        "surface": ("predictions for all pairs of features", 5.2, lambda figure: paint_surface(figure, again)),
+        "surface": (
+            "predictions for all pairs of features",
+            5.2 * outputs,
+            lambda figure: paint_surface(figure, again),
+        ),
         "gradients": ("gradient norms by layer over updates", height, lambda figure: paint_gradients(figure, again)),
         "saturation": ("saturated units by layer over updates", height, lambda figure: paint_saturation(figure, again)),
         "loss": ("loss over updates", height, lambda figure: paint_loss(figure, again)),
@@ -117,7 +121,7 @@ def paint_predictions(figure: Figure, again: Replay) -> None:
         axes.set(title=title(again, "Predictions") if j == 0 else "", ylabel=label(dataset.targets[j]))
         axes.plot([], [], color=INK, linestyle=DOTTED, linewidth=1.1, label="targets")
         finish(axes, again)
-        key(axes, notes(again))
+    key(panels[0], notes(again))
 
 
 def notes(again: Replay) -> list[str]:

@@ -30,7 +30,7 @@ def paint_surface(figure: Figure, replay: Replay) -> None:
     across, up = (axis_points(dataset.raw_X[:, j]) for j in range(2))
     surfaces = predicted(replay, np.array(list(itertools.product(across, up))))
     shown = range(min(len(dataset.targets), MOST_PANELS))
-    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     panels[0].set_title(f"Predictions of all pairs · {label(replay.name, 60)}")
     for j, axes in zip(shown, panels, strict=True):
         paint_panel(axes, replay, j, (across, up, surfaces[:, j].reshape(GRID, GRID).T))
