@@ -217,6 +217,65 @@ def show(words: tuple[str, ...], folder: str | None) -> None:
 
 @cli.command()
 @click.argument("words", nargs=-1)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
+    default="table",
+    show_default=True,
+    help="csv and parquet: the cell table alone; json: all of it.",
+)
+@click.option("--most", type=click.IntRange(1), default=20, show_default=True, help="Rows of a table for people.")
+def compare(words: tuple[str, ...], form: str, most: int) -> None:
+    """Say which cell of a sweep is best, by how much, and whether it is only the seed.
+
+    A cell is a config without its seed. Prints for each cell the results over its seeds with a 95 % interval, the
+    differences from the best paired by seed, with tests corrected for the number of comparisons, and what each swept
+    key does.
+
+    WORDS (which runs; else the latest sweep):
+      sweep=latest|NAME|RUN_ID  a sweep, by the name or run id of its parent run
+      experiment=NAME           all finished runs of an MLflow experiment, or with sweep= a sweep of it
+      filter="..."              the trained runs that a filter of MLflow's finds: "params.seed = '7'"
+      tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    WORDS (how):
+      metric=final_loss         or best_loss, updates, final_mse, ...
+      by=network.hidden         group by one or more keys instead of by cell: by=network.hidden,training.epochs
+      threshold=0.01            also say how many updates it takes until the loss is as low as that
+      sort=worst_seed           order of the cells: any column of --format csv; sort=-mean: from high to low
+
+    For example:
+      seedbed compare
+      seedbed compare experiment=architectures by=network.hidden threshold=0.01
+      seedbed compare --format csv > cells.csv
+    """
+    from pipeline.compare.commands import print_comparison
+
+    print_comparison(words, form, most)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--out", "file", metavar="FILE.html", default="report.html", show_default=True, help="Where to write it.")
+def report(words: tuple[str, ...], file: str) -> None:
+    """Write the report of a sweep: one HTML file with its curves, tables and verdicts.
+
+    It needs no server and no network; a sweep's end writes the same file to its run in MLflow.
+
+    WORDS: those of `seedbed compare`, without sort=.
+
+    For example:
+      seedbed report
+      seedbed report sweep=RUN_ID --out happiness.html
+    """
+    from pipeline.compare.commands import write_report
+
+    write_report(words, file)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
 def sync(words: tuple[str, ...]) -> None:
     """Send results that wait to their store.
 

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.identity import make_run
 from pipeline.paths import find
 from pipeline.sentences import one_sentence
-from pipeline.session import run_one, show_plan
+from pipeline.session import compared, run_one, show_plan
 
 FORCE = "hydra.job.env_set.SEEDBED_FORCE"  # what every launcher hands on to its jobs
 
@@ -40,7 +40,8 @@ def run_hydra(words: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it, Hydra prints what it raises and leaves
     register()
     sys.argv = ["seedbed", *words]
-    hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")(job)()
+    with compared():
+        hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")(job)()
     if errors:
         raise errors[0]
 

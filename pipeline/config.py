@@ -275,6 +275,7 @@ class TrackingConfig:
     experiment: str = "seedbed"
     artifacts: str | None = None
     curve_points: int = 300
+    report: bool = True
 
     def __post_init__(self) -> None:
         check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri)

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from pipeline.cells import Cell
 from pipeline.preview import Preview
 from pipeline.sweep import FAILED, FOUND, Outcome
 
@@ -190,19 +189,6 @@ def print_refused(refused: Sequence[tuple[str, str]], most: int = 10) -> None:
 def counted(number: int, noun: str, plural: str = "s") -> str:
     """`1 stack`, `2 stacks`."""
     return f"{number:,} {noun}{'' if number == 1 else plural}"
-
-
-def print_cells(cells: Sequence[Cell], most: int = 10) -> None:
-    """Prints the best cells as a table."""
-    table = Table(title=f"Best cells of {len(cells)} (final loss over seeds)", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("hidden", overflow="fold")
-    for column in ("rate", "epochs", "seeds", "median", "lowest", "highest", "diverged"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for cell in cells[:most]:
-        losses = ("-" if math.isnan(loss) else f"{loss:.3g}" for loss in (cell.median, cell.best, cell.worst))
-        hidden = str(list(cell.hidden))
-        table.add_row(hidden, f"{cell.learning_rate:g}", str(cell.epochs), str(cell.n), *losses, str(cell.diverged))
-    out.print(table)
 
 
 def print_failures(outcomes: Sequence[Outcome], most: int = 20) -> None:

@@ -1,23 +1,18 @@
 """One command's work: opens the store, makes the plan, runs it, and tells the user and the parent run how it went."""
 
 import contextlib
-import csv
 import dataclasses
-import io
 import itertools
 import json
-import math
 import os
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cells import Cell, summarize
 from pipeline.config import TrackingConfig
 from pipeline.console import (
     Display,
-    print_cells,
     print_end_of_plan,
     print_failures,
     print_plan,
@@ -88,10 +83,29 @@ def run_sweep(
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
             parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key))
+            ENDED[key] = parents[key]
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
     check_sent(waiting, [group[0].config.tracking for group in groups])
     return outcomes
+
+
+ENDED: dict[tuple[str, str, str], "Parent"] = {}  # sweeps of this command that are not compared yet
+
+
+@contextlib.contextmanager
+def compared() -> Iterator[None]:
+    """Compares the runs of the sweeps that the block has run: a sweeper may run batch after batch of one."""
+    ENDED.clear()
+    failure = None
+    try:
+        yield
+    except FailedRunsError as error:
+        failure = error
+    for parent in ENDED.values():
+        parent.conclude()
+    if failure:
+        raise failure
 
 
 def check_sent(waiting: int, stores: Iterable[TrackingConfig]) -> None:
@@ -182,6 +196,7 @@ class Parent:
         self.store, self.plan = store, plan
         self.ended: dict[str, Outcome] = earlier.ended if earlier else {}
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        self.question = question_of(words)
         self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
         found += f", {len(plan.starts)} go on from shorter ones" if plan.starts else ""
@@ -224,10 +239,10 @@ class Parent:
         self.ended = {outcome.run.fingerprint: outcome for outcome in outcomes} | self.ended
         if self.store and self.run_id:
             outcomes = self.ended_in_store(self.store)
-            cells = summarize(outcomes)
             status = "FAILED" if status == "FINISHED" and any(one.status == FAILED for one in outcomes) else status
-            files = parent_files(self.plan, outcomes, cells, self.command)
-            self.store.close_sweep(self.run_id, status, sweep_metrics(outcomes, cells), files, note(outcomes, cells))
+            files = parent_files(self.plan, outcomes, self.command, self.question)
+            note = f"{len(outcomes)} runs have ended: `seedbed compare sweep={self.run_id}` compares them."
+            self.store.close_sweep(self.run_id, status, sweep_metrics(outcomes), files, note)
 
     def ended_in_store(self, store: "Store") -> list[Outcome]:
         """What has ended; what could not be written then is sent now, if that can be, and so gets its run id."""
@@ -241,13 +256,31 @@ class Parent:
         counts = {status: sum(outcome.status == status for outcome in outcomes) for status in (TRAINED, FOUND, FAILED)}
         if counts[TRAINED] + counts[FAILED] == 0:
             say("Nothing to train: every run is finished in the store.")
-        print_cells(summarize(outcomes))
         print_failures(outcomes)
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         say(f"{len(outcomes)} runs: {told}, in {seconds:.1f} s.")
         if self.store and self.run_id and not self.store.waiting:
             say(f"Kept in {self.store.shown_uri}, experiment {self.store.experiment.name!r}, under run {self.run_id}.")
+
+    def conclude(self) -> None:
+        """Compares the runs, once all batches have ended; says where to look."""
+        from pipeline.compare.closing import Parent as Kept
+        from pipeline.compare.closing import conclude
+
+        kept = None
+        if self.store and self.run_id and not self.store.waiting:
+            kept = Kept(self.store.uri, self.store.experiment, self.run_id, self.name)
+        conclude(in_plan_order(self.plan, self.ended.values()), self.plan.runs[0].config.tracking.report, kept)
+        if self.store and kept:
             say(f"Look at them: {ui_command(self.store.uri)}")
+
+
+def question_of(words: Sequence[str]) -> str:
+    """What the sweep's experiment file asks; empty without one."""
+    from pipeline.experiment import experiment_files, opening
+
+    chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
+    return opening(experiment_files()[chosen]).get("Question", "") if chosen in experiment_files() else ""
 
 
 def ui_command(uri: str) -> str:
@@ -257,39 +290,22 @@ def ui_command(uri: str) -> str:
     return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
 
 
-def sweep_metrics(outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> dict[str, float]:
+def sweep_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The parent's counts; no name is one of its children's."""
     return {
         "sweep/trained": sum(outcome.status == TRAINED for outcome in outcomes),
         "sweep/found": sum(outcome.status == FOUND for outcome in outcomes),
         "sweep/failed": sum(outcome.status == FAILED for outcome in outcomes),
         "sweep/diverged": sum(outcome.diverged for outcome in outcomes),
-        "sweep/cells": len(cells),
+        "sweep/cells": len({outcome.run.cell_digest for outcome in outcomes if outcome.status != FAILED}),
     }
 
 
-def note(outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> str:
-    """The parent's description: the verdict in its first sentence."""
-    if not cells:
-        return f"No run of this sweep has a result ({len(outcomes)} ended)."
-    best = cells[0]
-    return (
-        f"Best cell of {len(cells)} by median final loss: hidden {list(best.hidden)}, learning rate "
-        f"{best.learning_rate:g}, {best.epochs} epochs, median {best.median:.3g} over {best.n} seeds.\n\n"
-        "All cells are in cells.json, all runs in runs.json, the plan in plan.json."
-    )
-
-
-def parent_files(plan: Plan, outcomes: Sequence[Outcome], cells: Sequence[Cell], command: str) -> dict[str, bytes]:
-    """The parent's artifacts: the plan, every run (also those found finished), the cells, the failures."""
-    rows = [dataclasses.asdict(cell) | {"hidden": str(list(cell.hidden))} for cell in cells]
-    columns = [field.name for field in dataclasses.fields(Cell)]
-    data = [[finite_or_none(row[column]) for column in columns] for row in rows]
-    failed = [
-        [outcome.run.name, outcome.reason, outcome.run.command] for outcome in outcomes if outcome.status == FAILED
-    ]
+def parent_files(plan: Plan, outcomes: Sequence[Outcome], command: str, question: str) -> dict[str, bytes]:
+    """The parent's artifacts: the plan, every run (also those found finished), what failed and what diverged."""
     about = {
         "command": command,
+        "question": question,
         "runs": len(plan.runs),
         "found_finished": len(plan.found),
         "duplicates": plan.duplicates,
@@ -297,13 +313,21 @@ def parent_files(plan: Plan, outcomes: Sequence[Outcome], cells: Sequence[Cell],
         "config_of_first_run": public_config(plan.runs[0].config),
         "environment": environment(),
     }
+    failed = [(one, one.reason) for one in outcomes if one.status == FAILED]
+    diverged = [
+        (one, f"diverged after {one.metrics['result/updates']:.0f} updates") for one in outcomes if one.diverged
+    ]
     return {
         "plan.json": json.dumps(about, indent=2).encode(),
         "runs.json": table(RUN_COLUMNS, [run_row(outcome) for outcome in outcomes]),
-        "cells.json": table(columns, data),
-        "cells.csv": csv_bytes(columns, data),
-        "failures.json": table(["run", "reason", "command"], failed),
+        "failures.json": trouble_table(failed),
+        "diverged.json": trouble_table(diverged),
     }
+
+
+def trouble_table(told: Sequence[tuple[Outcome, str]]) -> bytes:
+    """Runs, each with what happened to it and the command that repeats it."""
+    return table(["run", "reason", "command"], [[one.run.name, reason, one.run.command] for one, reason in told])
 
 
 RUN_COLUMNS = ("run", "status", "cell", "seed", "final loss", "best loss", "updates", "run id", "fingerprint")
@@ -314,20 +338,6 @@ def run_row(outcome: Outcome) -> list[Any]:
     run, metrics = outcome.run, outcome.metrics
     results = [metrics.get(f"result/{key}") for key in ("final_loss", "best_loss", "updates")]
     return [run.name, outcome.status, run.cell, run.config.seed, *results, outcome.run_id, run.fingerprint]
-
-
-def finite_or_none(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def csv_bytes(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> bytes:
-    """A table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(data)
-    return text.getvalue().encode()
 
 
 def told_loss(run: Run, metrics: Mapping[str, float]) -> str:

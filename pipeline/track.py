@@ -31,7 +31,7 @@ from pipeline.starts import kept_starts
 from pipeline.sync import send_waiting
 
 LONGEST_NAME = 250  # of a run, in MLflow
-TABLES = ("cells.json", "runs.json", "failures.json")  # what the UI is told to draw of a sweep's files
+TABLES = ("runs.json", "failures.json", "diverged.json")  # what the UI is told to draw of a sweep's files
 REST_SECONDS = 10.0  # how long a store that failed is left alone
 Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
 

@@ -29,6 +29,11 @@ class Comparison:
     verdicts: Verdicts
     effects: Effects
 
+    @property
+    def is_default(self) -> bool:
+        """True if it is the comparison that a sweep ends with: of cells, by the final loss, without a threshold."""
+        return not self.by and self.metric.name == "final_loss" and "reached_at" not in self.runs
+
 
 def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = ()) -> Comparison:
     """Compares the runs of a frame (see results.py) by a metric, by cell or grouped by keys.

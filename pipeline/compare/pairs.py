@@ -9,6 +9,7 @@ from scipy import stats
 
 from pipeline.compare.cells import grouped, ranking, summary, swept_keys
 from pipeline.compare.metric import Array, Metric, Numbers, scored
+from pipeline.compare.wording import level, short_keys
 
 ENOUGH = 5  # common seeds; with fewer nothing is tested
 
@@ -56,21 +57,16 @@ def matrix(frame: pd.DataFrame, metric: Metric, by: Sequence[str] | None) -> Sco
 
 
 def labels(table: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
-    """What people call each row: `network.hidden=[4, 5] training.epochs=100`; a cell's name, if that is not enough."""
+    """What people call each row: `hidden=[4, 5] epochs=100`; a cell's name, if that is not enough."""
     keys = list(by) if by else [key for key in table.columns if key != "cell"]
     rows = table[keys].itertuples(index=False, name=None)
     named = [
-        " ".join(f"{key}={plain(value)}" for key, value in zip(keys, row, strict=True) if pd.notna(value))
+        " ".join(f"{key}={level(value)}" for key, value in zip(short_keys(keys), row, strict=True) if pd.notna(value))
         for row in rows
     ]
     if not by and (len(set(named)) < len(named) or not keys):
         return [str(name) for name in table["cell"]]
     return named
-
-
-def plain(value: object) -> str:
-    """A param's value as one types it: 0.5, 1000 for 1000.0."""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def mean_by_seed(blocks: Array, seeds: Numbers) -> Array:

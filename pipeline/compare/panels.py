@@ -90,7 +90,7 @@ def paint_band(axes: Axes, band: Band, name: str, color: str, whole: bool = True
     if whole:
         axes.fill_between(band.steps, low, high, color=color, alpha=0.12, linewidth=0)
     axes.fill_between(band.steps, first, third, color=color, alpha=0.25, linewidth=0)
-    axes.plot(band.steps, middle, color=color, label=label(name, 40))
+    axes.plot(band.steps, middle, color=color, label=label(name, 60))
 
 
 def finish(figure: Figure, axes: Axes, found: Sequence[Band], metric: str) -> None:
@@ -99,7 +99,7 @@ def finish(figure: Figure, axes: Axes, found: Sequence[Band], metric: str) -> No
     if all((band.quantiles > 0).all() for band in found):
         log_values(axes)
     axes.set_ylabel(metric)
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2 if max(len(band.name) for band in found) > 12 else 4)
 
 
 def finite(values: Array) -> Array:
@@ -125,7 +125,7 @@ def strips(runs: pd.DataFrame, table: pd.DataFrame, labels: Sequence[str], metri
             axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=6, alpha=0.35)
             axes.plot(shown, np.full(len(shown), place), "o", color=color, markersize=3.2, alpha=0.6)
             axes.plot([row["median"]], [place], "|", color=INK, markersize=11, markeredgewidth=1.6)
-        axes.set_yticks(range(count), [label(name, 40) for name in labels[:count]])
+        axes.set_yticks(range(count), [label(name, 60) for name in labels[:count]])
         axes.set_ylim(count - 0.4, -0.6)
         if metric.log:
             axes.set_xscale("log")

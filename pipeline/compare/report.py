@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
 from pipeline.compare.views import run_link
+from pipeline.compare.wording import digits, level, p_text, short_keys, span
 from pipeline.errors import UserError
 
 MOST_ROWS = 200  # of a table
@@ -28,7 +29,14 @@ MOST_MAPS = 6
 MOST_KEYS = 4  # that have a picture of their curves
 MOST_LEVELS = 7
 BEST_RUNS = 3
-QUICK_UPDATES = 200_000_000  # weights times updates that a run may have to be trained again for its pictures
+QUICK = 200_000_000  # weights times updates that a run may have to be trained again for its pictures
+CAPTIONS = {
+    "network.svg": "The network: a line a weight, as wide as the weight is large; before and after training.",
+    "predictions.svg": "Predictions of each row over the updates; dashed: the targets.",
+    "surface.svg": "Predictions for all values of the two features; dots: the rows.",
+    "gradients.svg": "Norm of each layer's gradient.",
+    "saturation.svg": "Share of each hidden layer's outputs that are below 0.01 or above 0.99.",
+}
 ABOUT_BAND = "Line: median over the seeds. Dark band: the middle half of them; light band: all."
 
 
@@ -76,17 +84,26 @@ class BestRun:
     pictures: Sequence[Picture]
 
 
-def report(results: Results, comparison: Comparison, address: str) -> bytes:
-    """The HTML of a comparison; `address` is that of an MLflow server, for links into its UI."""
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures of a run by file name, SVG; if there are none, why."""
+
+    run_id: str
+    files: Mapping[str, bytes]
+    why: str = ""
+
+
+def report(results: Results, comparison: Comparison, drawn: Drawn | None) -> bytes:
+    """The HTML of a comparison, with the pictures of its best run."""
     environment = Environment(loader=PackageLoader("pipeline.compare", "."), autoescape=True, undefined=StrictUndefined)
     environment.globals["zip"] = lambda *parts: zip(*parts, strict=True)
     content = {
         **heading(results, comparison),
         **learning(results, comparison),
         **keys_and_cells(comparison),
-        "best": best_runs(results, comparison, address),
+        "best": best_runs(results, comparison, drawn),
         "troubled": troubled(results),
-        **reproducing(results, address),
+        **reproducing(results),
     }
     return environment.get_template("report.html.j2").render(content).encode()
 
@@ -130,7 +147,7 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
     found = list(bands(curves, runs, "cell", list(longest["cell"])))
     drawn = []
     if found:
-        names = labels(longest, None)
+        names = labels(longest[["cell", *comparison.keys]], None)
         more = " Thin lines: other cells, their medians." if len(found) > 6 else ""
         drawn.append(picture(curves_by_cell(found, names, loss), f"The best cells. {ABOUT_BAND}{more}"))
     for key in [key for key in comparison.keys if key != "training.epochs"][:MOST_KEYS]:
@@ -142,7 +159,7 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
         "Every dot is a run, that is a seed. Bar: 95 % interval of the interquartile mean; tick: median. "
         "What diverged has no dot."
     )
-    dots = picture(strips(runs, cells, labels(cells, None), comparison.metric), caption)
+    dots = picture(strips(runs, cells, labels(cells[["cell", *comparison.keys]], None), comparison.metric), caption)
     return {"curves": drawn, "strips": dots}
 
 
@@ -197,7 +214,7 @@ def effects_table(comparison: Comparison) -> Table:
     terms = comparison.effects.terms
     shown = terms[~terms["interaction"] | terms["matters"]].sort_values("share", ascending=False, kind="stable")
     columns = [Column("effect of", text=True), Column("share of the variance"), Column("p, corrected")]
-    rows = [Row([str(row["term"]), f"{row['share']:.1%}", told_p(row["p_corrected"])]) for _, row in shown.iterrows()]
+    rows = [Row([str(row["term"]), f"{row['share']:.1%}", p_text(row["p_corrected"])]) for _, row in shown.iterrows()]
     rows.append(Row(["the seed", f"{comparison.effects.noise:.1%}", ""]))
     return Table(columns, rows)
 
@@ -225,9 +242,9 @@ def against_table(comparison: Comparison) -> Table:
             [
                 str(row["label"]),
                 f"{row['n']:,}" + ("" if row["paired"] else " (unpaired)"),
-                told(row["effect"]),
+                digits(row["effect"]),
                 span(row["low"], row["high"]),
-                told_p(row["p_corrected"]),
+                p_text(row["p_corrected"]),
                 verdict_word(row),
                 told_seeds(row["seeds_needed"]),
             ],
@@ -251,7 +268,7 @@ def cells_table(comparison: Comparison) -> Table:
     """The cell table."""
     cells, metric = comparison.cells, comparison.metric
     keys = list(comparison.by) or list(comparison.keys) or ["cell"]
-    columns = [Column(key, text=True) for key in keys]
+    columns = [Column(name, text=True) for name in short_keys(keys)]
     columns += [
         Column(name) for name in ("runs", "diverged", "median", "mean", "iqm", "95 % interval", "lowest", "highest")
     ]
@@ -264,26 +281,25 @@ def cells_table(comparison: Comparison) -> Table:
     for _, row in cells[:MOST_ROWS].iterrows():
         values = [level(row[key]) for key in keys]
         values += [f"{row['n']:,}", f"{row['diverged']:,}"]
-        values += [told(row[name]) for name in ("median", "mean", "iqm")] + [span(row["low"], row["high"])]
-        values += [told(row["lowest"]), told(row["highest"]), str(row["worst_seed"])]
-        values += [told(row["best_iqm"]), span(row["best_low"], row["best_high"])] if other else []
+        values += [digits(row[name]) for name in ("median", "mean", "iqm")] + [span(row["low"], row["high"])]
+        values += [digits(row["lowest"]), digits(row["highest"]), str(row["worst_seed"])]
+        values += [digits(row["best_iqm"]), span(row["best_low"], row["best_high"])] if other else []
         values += [f"{row['reached']:,} of {row['n']:,}", told_updates(row["updates_needed"])] if timed else []
         rows.append(Row(values))
     return Table(columns, rows, left_out(len(cells)))
 
 
-def best_runs(results: Results, comparison: Comparison, address: str) -> list[BestRun]:
+def best_runs(results: Results, comparison: Comparison, drawn: Drawn | None) -> list[BestRun]:
     """The best runs of the best cell: a link each, and the pictures of the first, if it is quick to train again."""
     found = best_of(comparison)
     metric = comparison.metric
     shown = []
-    for place, (_, run) in enumerate(found.iterrows()):
-        pictures, why = run_pictures(results, run) if place == 0 else ([], "")
-        about = (
-            f"{metric.words} {told(run[metric.name])}, seed {run['seed']}, {run['cell']}, run {run['run_id']}. {why}"
-        )
-        link = f"{address}/{run_link(str(run['experiment_id']), run['run_id'])}"
-        shown.append(BestRun(f"{run['name']}", about.strip(), link, pictures))
+    for _, run in found.iterrows():
+        mine = drawn if drawn and drawn.run_id == run["run_id"] else Drawn(run["run_id"], {})
+        about = f"{metric.words} {digits(run[metric.name])}, seed {run['seed']}, {run['cell']}, run {run['run_id']}."
+        link = f"{results.server}/{run_link(str(run['experiment_id']), run['run_id'])}"
+        pictures = [picture(mine.files[name], text) for name, text in CAPTIONS.items() if name in mine.files]
+        shown.append(BestRun(str(run["name"]), f"{about} {mine.why}".strip(), link, pictures))
     return shown
 
 
@@ -296,22 +312,19 @@ def best_of(comparison: Comparison) -> pd.DataFrame:
     return runs.sort_values([metric.name, "seed"], ascending=[not metric.higher, True])[:BEST_RUNS]
 
 
-def run_pictures(results: Results, run: "pd.Series[Any]") -> tuple[list[Picture], str]:
-    """The pictures of a run; none, and how to get them, for one that takes long to train again."""
-    if run["network.n_params"] * run["updates"] > QUICK_UPDATES:
-        return [], f"It takes a while to draw: seedbed show run={run['run_id']} does it."
+def draw_best(results: Results, comparison: Comparison) -> Drawn | None:
+    """The pictures of the best run, None if there is none; it is not drawn if that takes long."""
+    best = best_of(comparison)
+    if not len(best):
+        return None
+    run = best.iloc[0]
+    run_id = str(run["run_id"])
+    if run["network.n_params"] * run["updates"] > QUICK:
+        return Drawn(run_id, {}, f"It takes a while to draw: seedbed show run={run_id} does it.")
     try:
-        drawn = portrait(results.kept(run["run_id"]))
+        return Drawn(run_id, portrait(results.kept(run_id)))
     except UserError as error:
-        return [], f"It cannot be drawn: {error}"
-    captions = {
-        "network.svg": "The network: a line a weight, as wide as the weight is large; before and after training.",
-        "predictions.svg": "Predictions of each row over the updates; dashed: the targets.",
-        "surface.svg": "Predictions for all values of the two features; dots: the rows.",
-        "gradients.svg": "Norm of each layer's gradient.",
-        "saturation.svg": "Share of each hidden layer's outputs that are below 0.01 or above 0.99.",
-    }
-    return [picture(drawn[name], caption) for name, caption in captions.items() if name in drawn], ""
+        return Drawn(run_id, {}, f"It cannot be drawn: {error}")
 
 
 def troubled(results: Results) -> Table | None:
@@ -322,7 +335,7 @@ def troubled(results: Results) -> Table | None:
     return Table(columns, rows[:MOST_ROWS], left_out(len(rows))) if rows else None
 
 
-def reproducing(results: Results, address: str) -> dict[str, Any]:
+def reproducing(results: Results) -> dict[str, Any]:
     """Command, environment, config, links."""
     plan, parent = results.plan, results.parent
     environment = plan.get("environment", {})
@@ -335,7 +348,7 @@ def reproducing(results: Results, address: str) -> dict[str, Any]:
     )
     links = []
     if parent:
-        links.append(("The sweep in MLflow", f"{address}/{run_link(parent.experiment_id, parent.run_id)}"))
+        links.append(("The sweep in MLflow", f"{results.server}/{run_link(parent.experiment_id, parent.run_id)}"))
     return {
         "command": plan.get("command", ""),
         "reproduce": (
@@ -355,28 +368,6 @@ def reproducing(results: Results, address: str) -> dict[str, Any]:
 def picture(svg: bytes, caption: str) -> Picture:
     """A picture for the page."""
     return Picture(Markup(as_inline(svg)), caption)  # noqa: S704  # drawing.py has escaped what it draws
-
-
-def told(value: float) -> str:
-    """A result in three digits."""
-    if np.isnan(value):
-        return "-"
-    return f"{value:.3g}" if np.isfinite(value) else "diverged"
-
-
-def level(value: object) -> str:
-    """A level of a key."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def span(low: float, high: float) -> str:
-    """An interval."""
-    return "-" if np.isnan(low) or np.isnan(high) else f"{low:.3g} to {high:.3g}"
-
-
-def told_p(p: float) -> str:
-    """A p value."""
-    return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def told_seeds(needed: float) -> str:

@@ -23,6 +23,7 @@ from pipeline.sink import Sink
 from pipeline.sinks import existing_sink, is_trouble, translated
 
 HEAD = ["run_id", "name", "status", "experiment_id", "seconds"]
+UI = "http://127.0.0.1:5000"  # the usual address of `seedbed ui` (ui.py)
 RESULTS = "result/"
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
 CONSTANTS = {"True": True, "False": False, "None": None}
@@ -50,6 +51,11 @@ class Results:
     title: str
     parent: Parent | None
     runs: pd.DataFrame
+
+    @property
+    def server(self) -> str:
+        """Where MLflow's UI is, for links: the store if it is a server, else where `seedbed ui` serves it."""
+        return server_of(self.shown_uri)
 
     def curves(self, name: str = "loss") -> pd.DataFrame:
         """The kept points of a curve of all runs: run_id, step (updates), value; by run, then step."""
@@ -110,12 +116,24 @@ def read_results(uri: str, selection: Selection) -> Results:
             "tracking.uri=."
         )
     with translated(uri):
-        source = source_of(sink)
-        parent, title, run_ids = selected(sink, source, uri, selection)
-        runs = frame(source.rows(run_ids), run_ids)
+        return select(sink, uri, selection)
+
+
+def select(sink: Sink, uri: str, selection: Selection) -> Results:
+    """The same from a store that is open."""
+    source = source_of(sink)
+    parent, title, run_ids = selected(sink, source, uri, selection)
+    runs = frame(source.rows(run_ids), run_ids)
     if runs.empty:
-        raise UserError(f"{title} in {shown} has no run to compare: choose another with sweep= or experiment=.")
-    return Results(sink, source, shown, title, parent, runs)
+        raise UserError(
+            f"{title} in {public_uri(uri)} has no run to compare: choose another with sweep= or experiment=."
+        )
+    return Results(sink, source, public_uri(uri) or "", title, parent, runs)
+
+
+def server_of(uri: str) -> str:
+    """Where MLflow's UI is for a store: the store itself if it is a server, else where `seedbed ui` serves it."""
+    return (public_uri(uri) or "").rstrip("/") if uri.startswith("http") else UI
 
 
 def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:

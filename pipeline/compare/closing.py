@@ -1,0 +1,177 @@
+"""What a sweep leaves behind for people: its comparison as files of the parent run, Views, notes and the report."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pipeline.compare.comparison import Comparison, compare
+from pipeline.compare.results import Selection, frame, select, server_of
+from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
+from pipeline.compare.tables import print_cells
+from pipeline.compare.views import MLFLOW, View, is_known, link, run_link, tags_of, views_of
+from pipeline.console import say, warn
+from pipeline.errors import UserError
+from pipeline.files import local_path
+from pipeline.record import params, table
+from pipeline.sink import Change, Experiment, Sink
+from pipeline.sinks import existing_sink, translated
+from pipeline.sweep import FAILED, FOUND, Outcome
+
+if TYPE_CHECKING:
+    from pipeline.compare.report import Drawn  # with matplotlib
+
+REPORT = "report.html"
+NOTE = "mlflow.note.content"
+TABLES = ("cells.json", "against_best.json", "effects.json", "runs.json", "failures.json", "diverged.json")
+MOST_CELLS = 10
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A sweep's parent run, and where it is."""
+
+    uri: str
+    experiment: Experiment
+    run_id: str
+    name: str
+
+
+def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | None) -> None:
+    """Compares the runs of a sweep that has ended, prints what came out, and keeps it with the sweep's parent run.
+
+    What cannot be written is told, and no harm: it can be made again from the runs.
+    """
+    ended = [outcome for outcome in outcomes if outcome.status != FAILED]
+    if not ended:
+        return
+    found = compare(frame_of(ended))
+    print_cells(found, found.cells, MOST_CELLS)
+    say(found.verdicts.sentence)
+    if parent is None:
+        return
+    sink = existing_sink(parent.uri, warn)
+    if sink is None:
+        return
+    try:
+        with translated(parent.uri):
+            sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
+            views = write_views(sink, parent, found, alone=all(one.status != FOUND for one in outcomes))
+            if with_report:
+                say("Drawing the report ...")
+                write_report(sink, parent.uri, parent.run_id)
+        print_links(parent, views, with_report)
+    except UserError as error:
+        warn(f"The comparison is not kept: {error} `seedbed compare` and `seedbed report` make it from the runs.")
+    finally:
+        sink.close()
+
+
+def frame_of(ended: Sequence[Outcome]) -> pd.DataFrame:
+    """The frame of runs that have ended, as results.py reads it. One without a store has its fingerprint as its id."""
+    ids = [outcome.run_id or outcome.run.fingerprint for outcome in ended]
+    heads = [(run_id, one.run.name, "FINISHED", 0, 0, 0) for run_id, one in zip(ids, ended, strict=True)]
+    both = list(zip(ids, ended, strict=True))
+    rows = Rows(
+        runs=pd.DataFrame(heads, columns=RUN_COLUMNS),
+        params=long_table((run_id, key, value) for run_id, one in both for key, value in params(one.run).items()),
+        tags=long_table((run_id, key, value) for run_id, one in both for key, value in tags(one).items()),
+        metrics=long_table((run_id, key, value) for run_id, one in both for key, value in one.metrics.items()),
+    )
+    return frame(rows, ids)
+
+
+def tags(outcome: Outcome) -> dict[str, str]:
+    """The tags that the frame has, of a run that has ended."""
+    run = outcome.run
+    found = {"fingerprint": run.fingerprint, "cell": run.cell}
+    return found | ({"diverged_at": f"{outcome.metrics['result/updates']:.0f}"} if outcome.diverged else {})
+
+
+def comparison_files(found: Comparison) -> dict[str, bytes]:
+    """The comparison as files of the sweep's parent run."""
+    return {
+        "cells.json": frame_table(found.cells),
+        "cells.csv": found.cells.to_csv(index=False, lineterminator="\n").encode(),
+        "against_best.json": frame_table(found.verdicts.table),
+        "effects.json": frame_table(found.effects.terms),
+    }
+
+
+def frame_table(of: pd.DataFrame) -> bytes:
+    """A frame as a table that MLflow's UI draws."""
+    return table(list(map(str, of.columns)), json.loads(of.to_json(orient="values", double_precision=15)))
+
+
+def note_tags(found: Comparison) -> dict[str, str]:
+    """The tags that show the comparison on the parent's page: the verdict first, then what its files are."""
+    parts = [
+        found.verdicts.sentence,
+        found.effects.sentence,
+        "The report is report.html; all cells are in cells.json, all runs in runs.json, the plan in plan.json.",
+    ]
+    tables = json.dumps([{"path": name, "type": "table"} for name in TABLES])
+    return {NOTE: "\n\n".join(part for part in parts if part), "mlflow.loggedArtifacts": tables}
+
+
+def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> list[View]:
+    """Saves the Views of a sweep, and a note with links to them, on its experiment; returns them.
+
+    `alone`: all of its runs are its own, so that it need not show others. None, with a note to the user, where the UI
+    is of an MLflow that has not been tested with them.
+    """
+    if not is_known():
+        warn(f"Views of the UI are left out: their form is known of MLflow {MLFLOW}x, and another one is installed.")
+        return []
+    epochs = int(found.runs["training.epochs"].max())
+    views = views_of(parent.name if alone else None, found.keys, epochs)
+    tags = tags_of(views, int(time.time() * 1000)) | {NOTE: experiment_note(parent, views, found)}
+    sink.tag_experiment(parent.experiment.experiment_id, tags)
+    return views
+
+
+def experiment_note(parent: Parent, views: Sequence[View], found: Comparison) -> str:
+    """The experiment's description: the verdict of its latest sweep, and where to look."""
+    links = [(view.name, link(parent.experiment.experiment_id, view)) for view in views]
+    links.append(("Report of the latest sweep", run_link(parent.experiment.experiment_id, parent.run_id, REPORT)))
+    listed = "\n".join(f"- [{name}]({address})" for name, address in links)
+    return f"{found.verdicts.sentence}\n\n{listed}\n"
+
+
+def write_report(sink: Sink, uri: str, parent_id: str) -> None:
+    """Draws a sweep's report, and keeps it."""
+    from pipeline.compare.report import draw_best, report
+
+    results = select(sink, uri, Selection(sweep=parent_id))
+    found = compare(results.runs)
+    drawn = draw_best(results, found)
+    keep_report(sink, parent_id, report(results, found, drawn), drawn)
+
+
+def keep_report(sink: Sink, parent_id: str, page: bytes, drawn: "Drawn | None") -> None:
+    """Keeps a report as a file of the sweep's parent run, and the pictures of its best run with that run."""
+    changes = [Change(parent_id, files={REPORT: page})]
+    changes += [Change(drawn.run_id, files=drawn.files)] if drawn and drawn.files else []
+    sink.change(changes)
+
+
+def print_links(parent: Parent, views: Sequence[View], with_report: bool) -> None:
+    """Says where the report and the Views are."""
+    folder = local_path(parent.experiment.location)
+    if with_report and folder:
+        say(f"Report: {short_path(folder / parent.run_id / 'artifacts' / REPORT)}")
+    server = server_of(parent.uri)
+    if views:
+        say("In the UI (seedbed ui):" if folder else "In the UI:")
+    for view in views:
+        say(f"  {view.name}: {server}/{link(parent.experiment.experiment_id, view)}")
+
+
+def short_path(file: Path) -> str:
+    """A file's path, from the working directory if it is below that."""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)

@@ -1,0 +1,170 @@
+"""What `seedbed compare` and `seedbed report` do: read their words, compare, print or write."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.address import store_uri
+from pipeline.compare.closing import keep_report
+from pipeline.compare.comparison import Comparison, compare, runs_with
+from pipeline.compare.results import Results, Selection, read_results
+from pipeline.config import shown
+from pipeline.console import say
+from pipeline.errors import UserError
+from pipeline.files import add_files
+from pipeline.sinks import translated
+from pipeline.verbs import check_keys, key_values
+
+SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
+COMPARING = ("metric", "by", "threshold")
+FORMATS = ("table", "csv", "json", "markdown", "parquet")
+SORTABLE = "sort"
+
+
+def print_comparison(words: Sequence[str], form: str, most: int) -> None:
+    """Prints the comparison that the words ask for, as a table for people or in another format."""
+    values = key_values(words)
+    check_keys(values, (*SELECTING, *COMPARING, SORTABLE))
+    results, found = compared(values)
+    cells = in_order(found.cells, values.get(SORTABLE))
+    if form == "table":
+        from pipeline.compare.tables import print_all
+
+        print_all(results, found, cells, most)
+    elif form == "parquet":
+        write_parquet(cells)
+    else:
+        sys.stdout.write(FORMATTERS[form](results, found, cells))
+
+
+def write_report(words: Sequence[str], file: str) -> None:
+    """Writes the report that the words ask for to a file and, if it is one of a sweep, to the sweep's run."""
+    from pipeline.compare.report import draw_best, report
+
+    values = key_values(words)
+    check_keys(values, (*SELECTING, *COMPARING))
+    place = Path(file)
+    check_place(place)
+    results, found = compared(values)
+    say(f"{results.title} in {results.shown_uri}: {len(results.runs):,} runs. Drawing ...")
+    drawn = draw_best(results, found)
+    page = report(results, found, drawn)
+    try:
+        add_files(place.absolute().parent, {place.name: page})
+    except OSError as error:
+        raise UserError(f"{place} cannot be written ({error.strerror}): name another file with --out.") from error
+    if results.parent and found.is_default:
+        with translated(store_uri(values.get("tracking.uri"))):
+            keep_report(results.sink, results.parent.run_id, page, drawn)
+    say(found.verdicts.sentence)
+    say(f"Report: {place}")
+
+
+def check_place(place: Path) -> None:
+    """Raises UserError if a file can never be there, before anything is read for nothing."""
+    if place.is_dir() or not place.absolute().parent.is_dir():
+        raise UserError(f"--out is {shown(str(place))}, but it must be a file in a folder that is there.")
+
+
+def compared(values: Mapping[str, Any]) -> tuple[Results, Comparison]:
+    """The runs that words select, and their comparison."""
+    selection = Selection(*(texted(values, key) for key in ("sweep", "experiment", "filter")))
+    if selection.sweep is not None and selection.filter is not None:
+        raise UserError("Choose runs by sweep= or by filter=, not both.")
+    threshold = values.get("threshold")
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise UserError(f"threshold is {shown(threshold)}, but it must be a number: a loss to reach.")
+    results = read_results(store_uri(values.get("tracking.uri")), selection)
+    metric = values.get("metric", "final_loss")
+    return results, compare(runs_with(results, threshold), str(metric), keys_of(values.get("by")))
+
+
+def texted(values: Mapping[str, Any], key: str) -> str | None:
+    """A word's value as text; None if it is not given."""
+    return None if values.get(key) is None else str(values[key])
+
+
+def keys_of(by: object) -> list[str]:
+    """Keys to group by: `network.hidden`, `[network.hidden, training.epochs]`, or separated by commas."""
+    if by is None:
+        return []
+    listed = by if isinstance(by, list) else str(by).split(",")
+    return [str(key).strip() for key in listed if str(key).strip()]
+
+
+def in_order(cells: pd.DataFrame, column: object) -> pd.DataFrame:
+    """The cells ordered by one of their columns, from low to high, or with a `-` before it from high to low."""
+    if column is None:
+        return cells
+    name = str(column)
+    falls, name = name.startswith("-"), name.removeprefix("-")
+    if name not in cells.columns:
+        raise UserError(f"{SORTABLE}={shown(str(column))} is no column: choose from {', '.join(cells.columns)}.")
+    return cells.sort_values(name, ascending=not falls, kind="stable", ignore_index=True)
+
+
+# --- formats ----------------------------------------------------------------------------------------------------
+
+
+def as_csv(results: Results, found: Comparison, cells: pd.DataFrame) -> str:
+    """The cell table alone."""
+    return cells.to_csv(index=False, lineterminator="\n")
+
+
+def as_markdown(results: Results, found: Comparison, cells: pd.DataFrame) -> str:
+    """Verdict and cell table."""
+    rows = [[cell_text(value) for value in row] for row in cells.itertuples(index=False, name=None)]
+    lines = [list(map(str, cells.columns)), ["---"] * len(cells.columns), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"# {results.title}\n\n{found.verdicts.sentence}\n\n{table}\n"
+
+
+def cell_text(value: object) -> str:
+    """A value in a Markdown table."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def as_json(results: Results, found: Comparison, cells: pd.DataFrame) -> str:
+    """All of it: the sweep, the cells, the verdicts, the effects. What is not finite becomes null or `inf`."""
+    content = {
+        "title": results.title,
+        "runs": len(found.runs),
+        "metric": found.metric.name,
+        "verdict": found.verdicts.sentence,
+        "best": found.verdicts.best,
+        "alike": list(found.verdicts.alike),
+        "cells": records(cells),
+        "against_best": records(found.verdicts.table),
+        "effects": records(found.effects.terms),
+        "seed_share": plain(found.effects.noise),
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as JSON can hold them."""
+    return [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: no NaN (null) and no infinity (text)."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else str(value)
+    return value
+
+
+def write_parquet(cells: pd.DataFrame) -> None:
+    """Writes the cell table as Parquet to standard output. Raises UserError if that is a terminal."""
+    if sys.stdout.isatty():
+        raise UserError("Parquet is no text: redirect it, as in `seedbed compare --format parquet > cells.parquet`.")
+    sys.stdout.buffer.write(cells.to_parquet(index=False))
+
+
+FORMATTERS = {"csv": as_csv, "markdown": as_markdown, "json": as_json}
