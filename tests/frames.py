@@ -6,15 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.compare.metric import Array
 
-def frame(cells: Mapping[str, Sequence[float]], first_seed: int = 0, **columns: Any) -> pd.DataFrame:
+Losses = Sequence[float] | Array
+
+
+def frame(cells: Mapping[str, Losses], first_seed: int = 0, **columns: Any) -> pd.DataFrame:
     """Runs of cells by name with their final losses, seeds counted from `first_seed`; nan is a diverged run."""
     rows = [
         {"cell": cell, "seed": first_seed + at, "final_loss": loss}
         for cell, losses in cells.items()
         for at, loss in enumerate(losses)
     ]
-    return completed(pd.DataFrame(rows, columns=["cell", "seed", "final_loss"]).astype({"seed": "int64"}), **columns)
+    return completed(
+        pd.DataFrame(rows, columns=["cell", "seed", "final_loss"]).astype({"seed": "int64", "final_loss": "float64"}),
+        **columns,
+    )
 
 
 def completed(runs: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -32,7 +39,7 @@ def completed(runs: pd.DataFrame, **columns: Any) -> pd.DataFrame:
 
 
 def grid(
-    losses: Mapping[tuple[str, float], Sequence[float]],
+    losses: Mapping[tuple[str, float], Losses],
     row: str = "network.hidden",
     column: str = "training.learning_rate",
 ) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from scipy import stats
 from pipeline.compare.metric import NEGLIGIBLE, Array, Metric, Numbers, scored
 
 RESAMPLES = 2000
-AT_ONCE = 10_000_000  # numbers in one batch of resamples: 80 MB
+AT_ONCE = 1_000_000  # numbers in one batch of resamples: 8 MB
 FEW = 10  # seeds; with fewer, an interval holds what it should less often than it says
 
 # What a config says twice: a key is left out where it is a function of these others.
@@ -115,9 +115,9 @@ def summary(scores: Array, codes: Numbers, k: int, metric: Metric, seed: int | N
 
 def iqm(values: Array, axis: int = -1) -> Array:
     """The interquartile mean along an axis: without a quarter of the values, rounded down, at either end."""
-    n = values.shape[axis]
-    middle = np.sort(values, axis=axis).take(range(n // 4, n - n // 4), axis=axis)  # 3 times as fast as trim_mean
-    mean: Array = middle.mean(axis=axis)
+    ranked = np.moveaxis(np.sort(values, axis=axis), axis, -1)  # 3 times as fast as scipy's trim_mean
+    n = ranked.shape[-1]
+    mean: Array = ranked[..., n // 4 : n - n // 4].mean(axis=-1)
     return mean
 
 

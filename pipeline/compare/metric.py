@@ -85,5 +85,6 @@ def scored(frame: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     runs = frame[frame["status"] == "FINISHED"]
     runs = runs.sort_values(["cell", "seed", "run_id"], ignore_index=True)
     scores = metric.values(runs[metric.name].to_numpy(dtype=np.float64))
-    diverged = runs["diverged_at"].notna() | ~np.isfinite(runs["final_loss"]) | np.isinf(scores)
+    lost = ~np.isfinite(runs["final_loss"].to_numpy(dtype=np.float64))
+    diverged = runs["diverged_at"].notna().to_numpy() | lost | np.isinf(scores)
     return runs.assign(score=np.where(diverged, np.inf, scores))

@@ -88,7 +88,7 @@ def all_pairs(scores: Scores) -> pd.DataFrame:
 
     Columns: i, j; n: seeds compared; paired; difference of the means (j - i, scaled: above 0, i is better); variance
     of one seed's difference; p_difference, nan where there are too few seeds; p of it and of divergence;
-    p_corrected, p_diverged_corrected; better: above 0 if i is, by the test that gave p.
+    p_corrected, p_diverged_corrected; by_divergence: which of the two gave p; better: above 0 if i is, by that test.
     """
     pairs = pd.concat([differences(scores, i) for i in range(len(scores.labels) - 1)], ignore_index=True)
     i, j, common = (pairs[name].to_numpy() for name in ("i", "j", "n"))
@@ -108,13 +108,14 @@ def with_divergence(pairs: pd.DataFrame, scores: Scores) -> pd.DataFrame:
     p_difference, p_diverged = pairs["p_difference"].to_numpy(), diverged_p(diverged, sizes, i, j)
     both = np.minimum(1.0, 2 * np.fmin(p_difference, p_diverged))
     p = np.where(diverged[i] + diverged[j] > 0, both, p_difference)
-    by_difference = np.fmin(p_difference, p_diverged) == p_difference
+    by_divergence = (p == both) & (np.fmin(p_difference, p_diverged) != p_difference)
     more = diverged[j] / sizes[j] - diverged[i] / sizes[i]
     return pairs.assign(
         p_diverged_corrected=holm(p_diverged),
         p=p,
         p_corrected=holm(p),
-        better=np.where(by_difference, np.sign(pairs["difference"]), np.sign(more)),
+        by_divergence=by_divergence,
+        better=np.where(by_divergence, np.sign(more), np.sign(pairs["difference"])),
     )
 
 

@@ -52,7 +52,8 @@ def verdicts(
     Columns of the table, the next best first: the keys; label; n: seeds compared; paired: by seed, else Welch's
     test, for too few seeds in common; effect: how many times better the best is, or by how much (see Metric.log);
     low, high: its 95 % bootstrap interval, not corrected; p, p_corrected (nan: fewer than 5 seeds); told: the best is
-    better; reversed: the other is better, in the mean, though not in the median; seeds_needed: how many seeds each
+    better; by_divergence: p is that of Fisher's test; reversed: the other is better, in the mean, though not in the
+    median; seeds_needed: how many seeds each
     would have to have to be told (infinite: more than 10,000; nan: told); diverged: its seeds with a diverged run;
     diverges_more: that is no chance. Raises KeyError if a column is not there.
     """
@@ -94,6 +95,7 @@ def against_best(scores: Scores, pairs: pd.DataFrame, metric: Metric, seed: int)
             p=ours["p"],
             p_corrected=ours["p_corrected"],
             told=told,
+            by_divergence=ours["by_divergence"],
             reversed=significant & (ours["better"] < 0),
             seeds_needed=np.where(told, np.nan, needed),
             diverged=diverged[1:],
@@ -182,9 +184,9 @@ def cannot(unclear: int, others: int, noun: str) -> str:
 
 def gap(row: "pd.Series[Any]", metric: Metric, other: str) -> str:
     """How far the best is ahead of a row of the table that it can be told from."""
-    if row["low"] > metric.effect(np.zeros(1))[0]:
-        return f"{metric.told(row['effect'], row['low'], row['high'])} than {other}"
-    return f"it diverges less often than {other}"
+    if row["by_divergence"]:
+        return f"it diverges less often than {other}"
+    return f"{metric.told(row['effect'], row['low'], row['high'])} than {other}"
 
 
 def span(numbers: "pd.Series[Any]") -> str:
