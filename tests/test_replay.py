@@ -14,7 +14,7 @@ from pipeline.kept import KeptRun, Reader
 from pipeline.record import read_npz
 from pipeline.stack import problem_of
 from pipeline.train import Snapshot
-from tests.conftest import in_process, seedbed
+from tests.conftest import in_process, shared
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, result, run
 from tests.oracle import loss_of, sigmoid
 
@@ -24,6 +24,38 @@ DIVERGING = (
     *("data.X=[[1,0.5],[0.5,1]]", "data.y=[2,2]", "data.features=null", "data.rows=null", "network.hidden=[2]"),
     *("training.derivative=of_activation", "training.learning_rate=1e307", "training.epochs=3000"),
 )
+
+
+EXPERIMENTS = {
+    "diverging": DIVERGING,  # on its way
+    "lost": ("data.X=[[1]]", "data.y=[1e200]", "data.features=null", "data.rows=null", "training.epochs=3"),
+    "fast": ("data=exam", "numerics=fast"),
+    "odd": (
+        f"data.X={[[i, 20 - i * i] for i in range(20)]}",
+        f"data.y={[[i / 20, 0.5, 0.1, 0.2, 0.3] for i in range(20)]}",
+        *("data.rows=null", """data.features=['<b>&"$x$','$2^{1}$']""", "data.targets=['</svg>',b,c,d,e]"),
+        *("data.scaling=standard", "network.hidden=[30]", "network.bias=true", "training.epochs=20"),
+    ),
+    "flat": (
+        *("data.X=[[1,2],[1,3]]", "data.y=[0,1]", "data.features=null", "data.rows=null", "network.hidden=[]"),
+        "training.epochs=0",
+    ),
+}
+
+
+def odd_runs(factory: pytest.TempPathFactory) -> Path:
+    """A folder with mlflow.db: one run in each of EXPERIMENTS, made once."""
+
+    def make(folder: Path) -> None:
+        for experiment, words in EXPERIMENTS.items():
+            assert in_process(["train", *words, f"tracking.experiment={experiment}", "--quiet"], folder) == 0
+
+    return shared(factory, "odd_runs", make)
+
+
+@pytest.fixture(scope="session")
+def odd_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return odd_runs(tmp_path_factory)
 
 
 def kept_run(folder: Path, experiment: str) -> KeptRun:
@@ -153,18 +185,6 @@ def test_a_network_without_hidden_layers_has_no_shares() -> None:
 def test_norms_of_numbers_whose_squares_are_none() -> None:
     tiny, huge = np.array([[3e-200, 3e200, 0.0]]), np.array([[4e-200, 4e200, 0.0]])
     assert norm([tiny, huge]).tolist() == pytest.approx([5e-200, 5e200, 0.0])
-
-
-@pytest.fixture(scope="module")
-def odd_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with mlflow.db: a run that diverges on its way, one that is not finite from its start, a fast one."""
-    folder = tmp_path_factory.mktemp("odd")
-    done = seedbed("train", *DIVERGING, "tracking.experiment=diverging", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    lost = ("data.X=[[1]]", "data.y=[1e200]", "data.features=null", "data.rows=null", "training.epochs=3")
-    assert in_process(["train", *lost, "tracking.experiment=lost"], folder) == 0
-    assert in_process(["train", "experiment=exam", "numerics=fast", "tracking.experiment=fast"], folder) == 0
-    return folder
 
 
 def only_run(folder: Path, experiment: str) -> KeptRun:

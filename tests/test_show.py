@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from pipeline.compare.drawing import INK, as_inline, draw, label, log_values, number, updates_across
 from pipeline.compare.portrait import left_out, pictures, portrait
 from pipeline.compare.replay import replay
-from pipeline.kept import KeptRun, Reader
+from pipeline.kept import Reader
 from tests.conftest import in_process, seedbed
+from tests.test_replay import kept_run, odd_runs
 
 ODD = """<b>&"$x$ id='a' url(#p) -->"""
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,10 +37,6 @@ def show(store: Path, capsys: pytest.CaptureFixture[str]) -> Show:
         return code, told.out, told.err
 
     return run
-
-
-def kept_run(folder: Path, experiment: str) -> KeptRun:
-    return Reader(f"sqlite:///{folder}/mlflow.db").best(experiment)
 
 
 def paint(figure: Figure) -> None:
@@ -208,29 +205,15 @@ def test_weights_are_written_beside_their_lines(store: Path) -> None:
     assert {"0.25", "1.00", "0.50"} <= set(found)  # as given
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def odd_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with mlflow.db: a run with odd names, many rows, outputs and units; one without hidden units."""
-    folder = tmp_path_factory.mktemp("odd")
-    X = [[i, 20 - i * i] for i in range(20)]
-    y = [[i / 20, 0.5, 0.1, 0.2, 0.3] for i in range(20)]
-    names = ['<b>&"$x$', "$\\frac{1}{2}$"]
-    words = (
-        *(f"data.X={X}", f"data.y={y}", "data.rows=null", f"data.features={names}".replace("\\\\", "\\")),
-        *("data.targets=['</svg>',b,c,d,e]", "data.scaling=standard", "network.hidden=[30]", "network.bias=true"),
-        *("training.epochs=20", "tracking.experiment=odd"),
-    )
-    done = seedbed("train", *words, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    flat = ("data.X=[[1,2],[1,3]]", "data.y=[0,1]", "data.features=null", "data.rows=null", "network.hidden=[]")
-    assert in_process(["train", *flat, "training.epochs=0", "tracking.experiment=flat"], folder) == 0
-    return folder
+    return odd_runs(tmp_path_factory)
 
 
 def test_what_does_not_fit_is_said(odd_store: Path) -> None:
     files = portrait(kept_run(odd_store, "odd"))
     network, predictions = texts(files["network.svg"]), texts(files["predictions.svg"])
-    assert {'<b>&"$x$', "$\\frac{1}{2}$", "</svg>", "... 20 more"} <= {text.replace("…", "...") for text in network}
+    assert {'<b>&"$x$', "$2^{1}$", "</svg>", "... 20 more"} <= {text.replace("…", "...") for text in network}
     assert {"first 12 of 20 rows", "first 4 of 5 outputs"} <= set(predictions)
     assert len([text for text in texts(files["surface.svg"]) if text.startswith("predicted ")]) == 4
 

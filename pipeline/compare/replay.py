@@ -27,7 +27,7 @@ from pipeline.train import Problem, Progress, Snapshot
 Array = NDArray[np.float64]
 
 MOST_MOMENTS = 100
-SNAPSHOT_BYTES = 2**28  # of the networks that are kept while it trains: large ones are looked at less often
+SNAPSHOT_BYTES = 2**27  # of the networks that are kept while it trains: large ones are looked at less often
 LOOK_NUMBERS = 2**20  # float64s of the largest array while looking: networks are looked at in parts
 LOW, HIGH = 0.01, 0.99  # a sigmoid unit outside is saturated
 
