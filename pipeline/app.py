@@ -39,7 +39,7 @@ def run_hydra(words: Sequence[str]) -> None:
             return math.inf
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it, Hydra prints what it raises and leaves
-    Hydra.get_mode = verbs_mode
+    Hydra.get_mode = verbs_mode  # type: ignore[method-assign]
     register()
     sys.argv = ["seedbed", *words]
     hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")(job)()
@@ -47,7 +47,7 @@ def run_hydra(words: Sequence[str]) -> None:
         raise errors[0]
 
 
-def verbs_mode(_: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+def verbs_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
     """Nothing: the verb says whether it is one run or a sweep.
 
     Hydra's own composes all of the config to look for a `hydra.mode` in it, and then again with the mode: 0.1 s.
