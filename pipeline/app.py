@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -38,12 +39,21 @@ def run_hydra(words: Sequence[str]) -> None:
             return math.inf
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it, Hydra prints what it raises and leaves
+    Hydra.get_mode = verbs_mode  # type: ignore[method-assign]
     register()
     sys.argv = ["seedbed", *words]
     with compared():
         hydra.main(version_base="1.3", config_path=str(find("conf")), config_name="config")(job)()
     if errors:
         raise errors[0]
+
+
+def verbs_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """Nothing: the verb says whether it is one run or a sweep.
+
+    Hydra's own composes all of the config to look for a `hydra.mode` in it, and then again with the mode: 0.1 s.
+    """
+    return None
 
 
 def train(cfg: DictConfig) -> float:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from typing import Any, cast, get_type_hints
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast, get_type_hints
 
-from hydra._internal.core_plugins import file_config_source
+from hydra._internal.core_plugins import file_config_source, structured_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.config_source import ConfigResult
@@ -26,36 +27,63 @@ class FileConfigSource(file_config_source.FileConfigSource):
     It has the name of Hydra's own, which Hydra takes for the same then.
     """
 
+    texts: ClassVar[dict[str, tuple[dict[str, str | None], Any]]] = {}  # the header and content of each text read
+
     def load_config(self, config_path: str) -> ConfigResult:
-        """A file's content. Raises UserError for an address that has a password beside a look-up."""
-        found = super().load_config(config_path)
-        found.config = public_node(found.config)
-        return found
+        """A file's content. Raises UserError for an address that has a password beside a look-up.
+
+        Hydra reads each file again whenever it composes, so a text is taken apart only once: YAML needs 4 ms for it.
+        """
+        file = Path(self.path, self._normalize_file_name(config_path))
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if text not in self.texts or not file.is_file():
+            found = super().load_config(config_path)
+            self.texts[text] = found.header, plain_content(found.config)
+        header, content = self.texts[text]
+        return ConfigResult(
+            provider=self.provider, path=self.full_path(), config=public_node(content), header=dict(header)
+        )
 
 
-def public_node(node: Any) -> Any:
-    """A config as it was read from a file, with passwords in addresses hidden."""
-    return OmegaConf.create(without_secrets(OmegaConf.to_container(node, resolve=False)))
+class StructuredConfigSource(structured_config_source.StructuredConfigSource):
+    """How Hydra reads configs of classes. It copies its sources whenever it composes, and with Hydra's own all configs.
+
+    It has the name of Hydra's own, by which Hydra knows it.
+    """
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        """Itself: it changes nothing, and gives copies of the configs."""
+        return self
+
+
+def plain_content(node: Any) -> Any:
+    """What a config holds, as it was written."""
+    return OmegaConf.to_container(node, resolve=False)
+
+
+def public_node(content: Any) -> Any:
+    """A config of what was read from a file, with passwords in addresses hidden."""
+    return OmegaConf.create(without_secrets(content))
 
 
 @functools.cache
 def register() -> None:
     """Makes the schema and every file of experiments/ known to Hydra, once. Raises UserError for an unreadable file."""
-    SourcesRegistry.instance().types["file"] = FileConfigSource
+    SourcesRegistry.instance().types |= {"file": FileConfigSource, "structured": StructuredConfigSource}
     store = ConfigStore.instance()
     schema = writable(OmegaConf.structured(RunConfig))
     schema.data.X = schema.data.y = MISSING  # the class needs some rows, but nobody should train on them by accident
     store.store(name="schema", node=schema, provider="pipeline/config.py")
     for file in sorted(find("experiments").glob("*.yaml")):
         with one_sentence():
-            node = cast(DictConfig, public_node(OmegaConf.load(file)))
+            node = cast(DictConfig, public_node(plain_content(OmegaConf.load(file))))
             OmegaConf.update(node, "tracking.experiment", OmegaConf.select(node, "tracking.experiment") or file.stem)
         store.store(group="experiment", name=file.stem, node=node, package="_global_", provider=str(file))
 
 
 def plain_words(words: Any) -> list[str]:
     """Overrides as they were given: OmegaConf would resolve an interpolation in one against the list of them."""
-    return cast(list[str], OmegaConf.to_container(words, resolve=False))
+    return cast(list[str], plain_content(words))
 
 
 def writable(node: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import gc
 import os
 import resource
 import shutil
@@ -19,6 +20,12 @@ SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training
 
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of the user's
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays: nobody need look through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -311,11 +311,11 @@ def test_one_sentence_alike(command: str, pattern: str, here: Path, capsys: pyte
 @pytest.mark.parametrize(
     "command",
     [
-        "train =5",
         "train seed=-1",
-        "train experiment=foo",
-        "train tracking.uri=sqlite:///text.txt",
         "sweep seed=0,1,-1",
+        pytest.param("train =5", marks=pytest.mark.slow),
+        pytest.param("train experiment=foo", marks=pytest.mark.slow),
+        pytest.param("train tracking.uri=sqlite:///text.txt", marks=pytest.mark.slow),
     ],
 )
 def test_a_real_process_says_the_same(command: str, here: Path) -> None:

@@ -209,9 +209,19 @@ def test_a_template_gives_the_same(composer: Composer, word: str) -> None:
         assert checked(composer, words) == checked(partial(exactly, composer), words)
 
 
-@settings(PROPERTY, max_examples=100)
-@given(words=st.lists(st.sampled_from(GOOD + BAD + PLAIN + PLAIN), min_size=2, max_size=6))
+SOME_WORDS = st.lists(st.sampled_from(GOOD + BAD + PLAIN + PLAIN), min_size=2, max_size=6)
+
+
+@PROPERTY
+@given(words=SOME_WORDS)
 def test_templates_give_the_same_for_any_words(composer: Composer, words: list[str]) -> None:
+    assert checked(composer, words) == checked(partial(exactly, composer), words)
+
+
+@pytest.mark.slow
+@settings(PROPERTY, max_examples=200)
+@given(words=SOME_WORDS)
+def test_templates_give_the_same_for_many_more_words(composer: Composer, words: list[str]) -> None:
     assert checked(composer, words) == checked(partial(exactly, composer), words)
 
 

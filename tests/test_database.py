@@ -163,8 +163,9 @@ def test_after_a_sweep_a_plain_copy_is_whole_and_the_planner_knows_the_tables(em
     assert ask(copy, "SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'runs'") != [(0,)]
 
 
-def test_no_log_stays_beside_the_database_when_a_process_has_ended(tmp_path: Path) -> None:
+def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
+    shutil.copy(store / "mlflow.db", file)
     code = f"from pipeline.database import *; prepare('sqlite:///{file}')\n"
     code += f"from mlflow import MlflowClient; MlflowClient('sqlite:///{file}').create_run('0')"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

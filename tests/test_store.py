@@ -296,6 +296,7 @@ def test_a_run_that_diverges_is_finished_with_its_curve_up_to_there(empty_store:
     assert np.isfinite(arrays(client, run, "weights.npz")["W0"]).all()
 
 
+@pytest.mark.slow
 def test_a_stack_that_cannot_be_trained_fails_alone(empty_store: Path) -> None:
     too_large = "network.hidden=[4],[1500000]"  # needs more than the process may have
     words = ["sweep", too_large, "training.epochs=3", "tracking.experiment=small"]

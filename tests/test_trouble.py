@@ -98,7 +98,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
-@pytest.mark.parametrize("silent", [False, True], ids=["nobody", "silent"])
+@pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["nobody", "silent"])
 def test_a_server_that_is_down_at_the_start_is_one_sentence_within_5_seconds(scheme: str, silent: bool) -> None:
     with silent_port() if silent else contextlib.nullcontext(free_port(None, 5600)) as port:
         started = time.monotonic()

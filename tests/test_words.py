@@ -151,6 +151,7 @@ def test_hydras_info(words: str, part: str, tmp_path: Path) -> None:
         ("~experiment", "4 lr0.5 s0"),
         ("'training.learning_rate=${training.epochs}' training.epochs=2", "lr2 s0"),
         ("hydra/launcher=basic", "4 lr0.5 s0"),
+        ("hydra.mode=MULTIRUN", "4 lr0.5 s0"),
         ("experiment=architectures network.hidden=[2] training.learning_rate=1 seed=3", "2 lr1 s3"),
         ("training.metrics=[]", "4 lr0.5 s0"),
         ("data.rows=null", "0.4 0.8 0.4 0.3"),
@@ -173,6 +174,7 @@ def test_what_looks_odd_but_is_right(words: str, part: str, tmp_path: Path, caps
         ("'tracking.experiment=\"x-${seed}\"' seed=0,1", "Sweep x-1: 1 runs"),
         ("hydra.sweeper.max_batch_size=2 seed=0,1,2", "1 runs: 1 trained"),
         ("hydra/launcher=basic seed=0,1", "4 lr0.5 s1"),
+        ("hydra.mode=RUN seed=0,1", "2 runs: 2 trained"),
         ("'hydra.sweeper.params={seed: \"1,2\"}'", "2 runs: 2 trained"),
         ("'hydra.sweeper.params={seed: \"1,2\"}' seed=7", "1 runs: 1 trained"),
     ],
@@ -188,6 +190,7 @@ def test_hydras_own_sweeper_gives_the_same_sweep(tmp_path: Path, capsys: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["multirun.yaml"]
 
 
+@pytest.mark.slow
 def test_train_without_a_word(tmp_path: Path) -> None:
     done = seedbed("train", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
