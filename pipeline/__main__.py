@@ -194,7 +194,7 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
 
 @cli.command()
 @click.argument("words", nargs=-1)
-@click.option("--folder", metavar="DIR", help="Where the pictures go. [default: show-<the run id's beginning>]")
+@click.option("--folder", metavar="DIR", help="Where the pictures go. [default: show-<the end of the run id>]")
 def show(words: tuple[str, ...], folder: str | None) -> None:
     """Draw what a run learned, as SVG.
 

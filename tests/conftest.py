@@ -20,6 +20,7 @@ SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training
 
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of the user's
+os.environ["SEEDBED_REPORT"] = "false"  # it takes seconds to draw: tests of it ask for it
 
 
 def pytest_collection_finish() -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.compare.replay import MOST_MOMENTS, Replay, look, moments_of, norm, replay
 from pipeline.errors import UserError
-from pipeline.kept import KeptRun, Reader
+from pipeline.kept import KeptRun
+from pipeline.reader import Reader
 from pipeline.record import read_npz
 from pipeline.stack import problem_of
 from pipeline.train import Snapshot
@@ -85,7 +86,7 @@ def test_other_bits_are_noticed(store: Path) -> None:
 
 
 def test_losses_of_the_predictions_are_those_of_the_kept_curve(store: Path, exam: Replay) -> None:
-    kept = read_npz(kept_run(store, "exam").file("loss.npz"), "loss.npz")["loss"]
+    kept = read_npz(kept_run(store, "exam").read("loss.npz"), "loss.npz")["loss"]
     assert exam.loss.tobytes() == kept.tobytes()
     errors = exam.predictions - exam.run.dataset.y
     assert [loss_of("half_sse", error) for error in errors] == pytest.approx(kept[exam.moments].tolist(), rel=1e-12)

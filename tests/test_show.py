@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.compare.drawing import INK, as_inline, draw, label, log_values, number, updates_across
 from pipeline.compare.portrait import left_out, pictures, portrait
 from pipeline.compare.replay import replay
-from pipeline.kept import Reader
+from pipeline.reader import Reader
 from tests.conftest import in_process, seedbed
 from tests.test_replay import kept_run, odd_runs
 
@@ -178,7 +178,7 @@ def test_a_portrait_has_the_same_bytes_in_another_process(store: Path, tmp_path:
     done = seedbed("show", "experiment=happiness", f"tracking.uri=sqlite:///{store}/mlflow.db", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = kept_run(store, "happiness")
-    folder = tmp_path / f"show-{kept.run_id[:8]}"
+    folder = tmp_path / f"show-{kept.run_id[-8:]}"
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == portrait(kept)
     assert "no surface.svg: it needs data of two features, and these have 4." in done.stdout
 

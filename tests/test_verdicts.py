@@ -111,7 +111,7 @@ def test_groups_are_compared_setting_by_setting_and_a_seed_counts_once() -> None
     cells[("[3]", 0.5)] = base * 100 * 10 ** TIMES[::-1]
     found = verdicts(grid(cells), Metric(), by=["network.hidden"])
     row = found.table.iloc[0]
-    assert (found.best, row["label"], row["n"]) == ("network.hidden=[2]", "network.hidden=[3]", 5)
+    assert (found.best, row["label"], row["n"]) == ("hidden=[2]", "hidden=[3]", 5)
     assert row["effect"] == pytest.approx(10**0.6)  # every seed's two differences average 0.6: no spread is left
     assert row["low"] == pytest.approx(row["high"])
     assert row["told"]
@@ -175,13 +175,13 @@ def test_the_best_is_clear_of_all() -> None:
 
 def test_some_cannot_be_told_from_the_best() -> None:
     found = told(noisy(-3, -1, -2.99))
-    assert (found.best, found.alike) == ("network.hidden=[3]", ("network.hidden=[1]",))
+    assert (found.best, found.alike) == ("hidden=[3]", ("hidden=[1]",))
     assert found.sentence.startswith(
-        "network.hidden=[3] has the best final loss (median), but 1 of the other 2 cells cannot be told from it with "
+        "hidden=[3] has the best final loss (median), but 1 of the other 2 cells cannot be told from it with "
         "10 seeds; final loss "
     )
     assert " times lower (" in found.sentence
-    assert " than network.hidden=[2], the first that can. To tell it from network.hidden=[1] would" in found.sentence
+    assert " than hidden=[2], the first that can. To tell it from hidden=[1] would" in found.sentence
 
 
 def test_a_cell_further_down_cannot_be_told_from_the_best() -> None:
@@ -189,8 +189,8 @@ def test_a_cell_further_down_cannot_be_told_from_the_best() -> None:
     third = runs["network.hidden"] == "[3]"
     runs.loc[third, "final_loss"] = 10 ** np.array([-9.0, 3, 3, 3, -9, 3, -9, 3, -9, 3])
     found = told(runs)
-    assert found.alike == ("network.hidden=[3]",)
-    assert found.sentence.startswith("network.hidden=[1] is best: final loss ")
+    assert found.alike == ("hidden=[3]",)
+    assert found.sentence.startswith("hidden=[1] is best: final loss ")
     assert " than the next; 1 of the other 2 cells cannot be told from it with 10 seeds. " in found.sentence
 
 
@@ -198,7 +198,7 @@ def test_nothing_can_be_told() -> None:
     found = told(noisy(-3, -3, -3))
     assert len(found.alike) == 2
     assert " has the best final loss (median), but none of the other 2 cells can be told" in found.sentence
-    assert "To tell it from network.hidden=[" in found.sentence
+    assert "To tell it from hidden=[" in found.sentence
 
 
 def test_two_cells_that_cannot_be_told() -> None:
@@ -223,9 +223,9 @@ def test_no_run() -> None:
 def test_too_few_seeds() -> None:
     found = told(noisy(-3, -1, seeds=4))
     assert found.sentence == "Too few seeds to say anything: at most 4 a cell, and at least 5 are needed."
-    assert found.best == "network.hidden=[1]"
+    assert found.best == "hidden=[1]"
     assert found.table["p"].isna().all()
-    assert found.alike == ("network.hidden=[2]",)
+    assert found.alike == ("hidden=[2]",)
     assert told(noisy(-3, -1, seeds=1)).sentence.startswith("Too few seeds")
 
 

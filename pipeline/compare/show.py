@@ -22,7 +22,7 @@ def show_run(words: Sequence[str], folder: str | None) -> None:
         raise UserError("Say which run to show: run=RUN_ID or experiment=NAME (its best run), one of the two.")
     reader = open_reader(values)
     kept = reader.run(values["run"]) if "run" in values else reader.best(values["experiment"])
-    place = Path(folder or f"show-{kept.run_id[:8]}")
+    place = Path(folder or f"show-{kept.run_id[-8:]}")
     check_folder(place)
     with Display(0, updates_of(kept)) as display:
         again = replay(kept, lambda updates: display.report(updates, ()))
