@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.database import close_connections, prepare
 from pipeline.outbox import Outbox
 from pipeline.postgres import HOST
 from pipeline.ui import server
-from tests.conftest import seedbed, shared
+from tests.conftest import in_process, shared
 from tests.test_executor import TWO, session
 
 WORDS = (
@@ -102,10 +103,18 @@ def left(command: Command) -> int:
     return len(Outbox(store_of(command)).waiting())
 
 
-def make_empty_store(command: Command) -> None:
+def make_empty_store(command: Command, factory: pytest.TempPathFactory) -> None:
     """Gives the command a store that has its experiment, and no runs."""
-    done = seedbed("train", "data=cat_shop", "training.epochs=1", "tracking.experiment=killed", cwd=command.folder)
-    assert done.returncode == 0
+
+    def make(folder: Path) -> None:
+        prepare(f"sqlite:///{folder}/mlflow.db")
+        close_connections()  # else what was written may lie beside the file
+
+    pristine = shared(factory, "pristine", make)  # once, as it takes seconds
+    shutil.copy(pristine / "mlflow.db", command.folder)
+    words = ("train", "data=cat_shop", "training.epochs=1", "tracking.experiment=killed")
+    assert in_process(words, command.folder) == 0
+    close_connections()
     with contextlib.closing(sqlite3.connect(command.folder / "mlflow.db")) as connection:
         for table in ("input_tags", "inputs", "tags", "params", "metrics", "latest_metrics", "runs"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608

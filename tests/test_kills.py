@@ -199,10 +199,12 @@ def told(command: Command) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_sync_that_is_killed_loses_and_doubles_nothing(undisturbed: Command, tmp_path: Path) -> None:
+def test_a_sync_that_is_killed_loses_and_doubles_nothing(
+    undisturbed: Command, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Each time from the same waiting results, which the next sync sends."""
     command = in_folder(tmp_path / "here", "executor=serial")
-    make_empty_store(command)
+    make_empty_store(command, tmp_path_factory)
     run_sql(command, "CREATE TRIGGER broken BEFORE INSERT ON metrics BEGIN SELECT RAISE(FAIL, 'out of order'); END")
     with command.started() as process:
         assert process.wait(120) == 1, command.said()

@@ -211,10 +211,10 @@ def cluster_off(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def with_store(undisturbed: Command, tmp_path: Path) -> Command:
+def with_store(undisturbed: Command, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The sweep in a folder that has a store, without any of its runs."""
     command = in_folder(tmp_path / "here", *TWO)
-    make_empty_store(command)
+    make_empty_store(command, tmp_path_factory)
     return command
 
 
