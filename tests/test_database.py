@@ -229,16 +229,16 @@ def test_a_network_file_system_is_known_by_its_mount(tmp_path: Path, file: str, 
 
 
 @pytest.mark.slow
-def test_six_processes_that_start_at_once_on_a_new_store_all_succeed(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(6) as pool:
+def test_twelve_processes_that_start_at_once_on_a_new_store_all_succeed(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(12) as pool:
         words = ["train", "data=cat_shop", "training.epochs=5", "executor=serial"]
-        done = list(pool.map(lambda seed: seedbed(*words, f"seed={seed}", cwd=tmp_path), range(6)))
+        done = list(pool.map(lambda seed: seedbed(*words, f"seed={seed}", cwd=tmp_path), range(12)))
     assert [one.stderr for one in done if one.returncode] == []
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
     runs = client.search_runs([experiment.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 6
-    assert {run.data.params["seed"] for run in runs} == {str(seed) for seed in range(6)}
+    assert [run.info.status for run in runs] == ["FINISHED"] * 12
+    assert {run.data.params["seed"] for run in runs} == {str(seed) for seed in range(12)}
     assert names(tmp_path) == {"mlflow.db", "mlflow-artifacts"}
 
 

@@ -201,6 +201,7 @@ def frame(rows: Rows, run_ids: Sequence[str]) -> pd.DataFrame:
     """The frame of the FINISHED runs, in the order of their ids given."""
     runs = rows.runs.set_index("run_id")
     runs["seconds"] = (runs.pop("end_time") - runs.pop("start_time")) / 1000
+    runs["experiment_id"] = runs["experiment_id"].astype(str)
     tags = wide(rows.tags).reindex(columns=list(TAG_COLUMNS))
     tags["diverged_at"] = pd.to_numeric(tags["diverged_at"])
     params = wide(rows.params).apply(typed)
