@@ -173,7 +173,7 @@ def test_a_heat_map_has_medians_and_counts() -> None:
     runs = shuffled(grid(cells))
     found = heat_map(runs, metric_of(runs), HIDDEN, RATE)
     assert found.medians.index.tolist() == found.counts.index.tolist() == ["[9]", "[10]"]
-    assert found.medians.columns.tolist() == [0.1, 0.5]
+    np.testing.assert_array_equal(found.medians.columns, [0.1, 0.5])
     np.testing.assert_array_equal(found.medians, [[6.0, np.inf], [NAN, 2.0]])
     assert found.counts.to_numpy().tolist() == [[3, 3], [0, 2]]
     assert found.diverged.to_numpy().tolist() == [[1, 2], [0, 0]]
