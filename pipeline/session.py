@@ -314,9 +314,7 @@ def parent_files(plan: Plan, outcomes: Sequence[Outcome], command: str, question
         "environment": environment(),
     }
     failed = [(one, one.reason) for one in outcomes if one.status == FAILED]
-    diverged = [
-        (one, f"diverged after {one.metrics['result/updates']:.0f} updates") for one in outcomes if one.diverged
-    ]
+    diverged = [(one, f"diverged after {one.diverged_at} updates") for one in outcomes if one.diverged]
     return {
         "plan.json": json.dumps(about, indent=2).encode(),
         "runs.json": table(RUN_COLUMNS, [run_row(outcome) for outcome in outcomes]),

@@ -34,6 +34,12 @@ class Outcome:
     reason: str = ""
     result: Result | None = None
 
+    @property
+    def diverged_at(self) -> int | None:
+        """After how many updates a number was not finite any more, if ever. Without any loss: before the first."""
+        updates = int(self.metrics.get("result/updates", 0))
+        return updates + ("result/final_loss" in self.metrics) if self.diverged else None
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -1,6 +1,5 @@
 """Runs read back into one typed frame: by SQL and through MLflow's client the same, and as they ended."""
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.session import run_sweep
 from tests.conftest import in_process
 from tests.factory import run
+from tests.test_continuing import GROWING
 
 
 def uri_of(folder: Path) -> str:
@@ -84,13 +84,14 @@ def test_curves_and_the_updates_to_a_threshold(store: Path) -> None:
 def test_runs_that_have_just_ended_make_the_frame_that_the_store_gives(empty_store: Path) -> None:
     where: dict[str, Any] = {"uri": uri_of(empty_store), "experiment": "small", "epochs": 7}
     runs = [run(hidden=[width], seed=seed, **where) for width in (2, 3) for seed in (0, 1)]
-    outcomes = run_sweep([*runs, run(learning_rate=1e308, **where)], [])
+    outcomes = run_sweep([*runs, run(**GROWING, learning_rate=1e307, **where | {"epochs": 90})], [])
     assert any(outcome.diverged for outcome in outcomes)
     now = frame_of(outcomes)
     kept = read(empty_store).runs
     own = ["sweep", "experiment_id", "seconds"]
     assert_frame_equal(now.drop(columns=own), kept.drop(columns=own), check_like=True)
     assert kept["diverged_at"].notna().sum() == 1
+    assert read(empty_store).kept(str(kept.loc[kept["diverged_at"].notna(), "run_id"].iloc[0])).diverged_at
 
 
 def test_a_sweep_that_found_its_runs_has_them_too(store: Path, tmp_path: Path) -> None:
@@ -150,12 +151,3 @@ def test_a_sweep_that_has_no_list_of_runs_has_those_that_it_trained(empty_store:
 def test_values_of_params(text: str, value: object) -> None:
     assert value_of(text) == value
     assert type(value_of(text)) is type(value)
-
-
-def test_a_run_without_finite_results_is_there_with_gaps(empty_store: Path) -> None:
-    words = ["data=cat_shop", "training.epochs=3", "seed=0,1", "training.learning_rate=0.5,1e308"]
-    assert in_process(["sweep", *words, "tracking.experiment=odd"], empty_store) == 0
-    runs = read(empty_store, experiment="odd").runs
-    diverged = runs[runs["training.learning_rate"] > 1]
-    assert diverged["diverged_at"].notna().all()
-    assert not math.isnan(runs.loc[runs["training.learning_rate"] < 1, "final_loss"].sum())

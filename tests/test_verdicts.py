@@ -119,6 +119,13 @@ def test_groups_are_compared_setting_by_setting_and_a_seed_counts_once() -> None
         verdicts(grid(cells), Metric(), by=["network.hiden"])
 
 
+def test_groups_by_a_key_that_some_runs_lack() -> None:
+    runs = frame({"a": LOSSES, "b": np.array(LOSSES) * 10**TIMES})
+    runs["data.divide_by"] = [NAN] * 5 + [2.0] * 5
+    assert told(runs).best == "a"
+    assert verdicts(runs, Metric(), by=["data.divide_by"]).best == "divide_by=missing"
+
+
 def test_runs_of_the_same_config_and_seed_are_averaged() -> None:
     runs = frame({"a": LOSSES, "b": np.array(LOSSES) * 10**TIMES})
     pd.testing.assert_frame_equal(told(pd.concat([runs, runs])).table, told(runs).table)
@@ -148,6 +155,15 @@ def test_a_cell_that_diverges_more_often_is_told_by_that() -> None:
     assert row["told"]
     assert row["by_divergence"]
     assert found.sentence.startswith("a is best: it diverges less often than the next. ")
+
+
+def test_who_diverges_less_is_not_told_to_be_worse() -> None:
+    losses = 10 ** np.random.default_rng(0).normal(size=(2, 60))
+    losses[0, :24] = NAN
+    found = told(frame({"a": losses[0] / 1e4, "b": losses[1]}))
+    row = found.table.iloc[0]
+    assert (found.best, row["told"], row["diverges_less"], row["by_divergence"]) == ("a", False, True, False)
+    assert "It diverges more often than 1 of the cells." in found.sentence
 
 
 def test_a_cell_of_which_nothing_is_left_has_no_difference() -> None:

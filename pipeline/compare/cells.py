@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.compare.metric import NEGLIGIBLE, Array, Metric, Numbers, scored
+from pipeline.compare.metric import NEGLIGIBLE, Array, Metric, Numbers, metric_of, scored
 
 RESAMPLES = 2000
 AT_ONCE = 1_000_000  # numbers in one batch of resamples: 8 MB
@@ -58,7 +58,7 @@ def cell_table(
     `speed_table`. In a group of several cells runs count alike, and its interval is that of the runs, not the seeds.
     Raises KeyError if a column is not there.
     """
-    metric = metric or Metric()
+    metric = metric or metric_of(frame)
     runs = scored(frame, metric)
     codes, table = grouped(runs, by)
     best = Metric("best_loss")

@@ -89,7 +89,7 @@ def tags(outcome: Outcome) -> dict[str, str]:
     """The tags that the frame has, of a run that has ended."""
     run = outcome.run
     found = {"fingerprint": run.fingerprint, "cell": run.cell}
-    return found | ({"diverged_at": f"{outcome.metrics['result/updates']:.0f}"} if outcome.diverged else {})
+    return found | ({"diverged_at": str(outcome.diverged_at)} if outcome.diverged else {})
 
 
 def comparison_files(found: Comparison) -> dict[str, bytes]:

@@ -44,13 +44,12 @@ def matrix(frame: pd.DataFrame, metric: Metric, by: Sequence[str] | None) -> Sco
     table = table.iloc[order].reset_index(drop=True)
     places = np.argsort(order)[codes]
     rest = [key for key in swept_keys(runs) if key not in by] if by else []
-    blocks = runs.groupby(["seed", *rest], sort=True, dropna=False)
-    columns = blocks.ngroup().to_numpy(dtype=np.int64)
-    seeds = np.zeros(len(blocks), dtype=np.int64)
-    seeds[columns] = runs["seed"].to_numpy(dtype=np.int64)
+    blocks = runs.sort_values("seed", kind="stable").groupby(["seed", *rest], sort=False, dropna=False)
+    seeds = blocks["seed"].first().to_numpy(dtype=np.int64)
+    at = (places, blocks.ngroup().sort_index().to_numpy(dtype=np.int64))
     sums, counts = np.zeros((2, len(table), len(seeds)))
-    np.add.at(sums, (places, columns), metric.scaled(runs["score"].to_numpy()))
-    np.add.at(counts, (places, columns), 1)
+    np.add.at(sums, at, metric.scaled(runs["score"].to_numpy()))
+    np.add.at(counts, at, 1)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     no_best = not np.isfinite(centres["median"][order[:1]]).any()
     return Scores(table, labels(table, by), means, seeds, no_best)
@@ -61,10 +60,12 @@ def labels(table: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
     keys = list(by) if by else [key for key in table.columns if key != "cell"]
     rows = table[keys].itertuples(index=False, name=None)
     named = [
-        " ".join(f"{key}={level(value)}" for key, value in zip(short_keys(keys), row, strict=True) if pd.notna(value))
+        " ".join(
+            f"{key}={level(value)}" for key, value in zip(short_keys(keys), row, strict=True) if by or pd.notna(value)
+        )
         for row in rows
     ]
-    if not by and (len(set(named)) < len(named) or not keys):
+    if not by and (len(set(named)) < len(named) or "" in named):
         return [str(name) for name in table["cell"]]
     return named
 
@@ -72,12 +73,17 @@ def labels(table: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
 def mean_by_seed(blocks: Array, seeds: Numbers) -> Array:
     """The mean of the finite values of each seed, (k, seeds), of (k, blocks) with ascending seeds, (blocks,)."""
     finite = np.isfinite(blocks)
-    starts = np.flatnonzero(np.r_[True, seeds[1:] != seeds[:-1]])
+    starts = first_blocks(seeds)
     if len(starts) == len(seeds):
         return np.where(finite, blocks, np.nan)
     sums = np.add.reduceat(np.where(finite, blocks, 0.0), starts, axis=1)
     counts = np.add.reduceat(finite, starts, axis=1, dtype=np.float64)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def first_blocks(seeds: Numbers) -> Numbers:
+    """The place of the first block of each seed, (seeds,), of ascending ones, (blocks,)."""
+    return np.flatnonzero(np.r_[True, seeds[1:] != seeds[:-1]])
 
 
 # --- tests of all pairs -----------------------------------------------------------------------------------------
@@ -187,7 +193,7 @@ def diverged_p(diverged: Numbers, sizes: Numbers, i: Numbers, j: Numbers) -> Arr
 
 def divergences(scores: Scores) -> tuple[Numbers, Numbers]:
     """How many seeds of each group have a diverged run, and how many it has, both (k,)."""
-    starts = np.flatnonzero(np.r_[True, scores.seeds[1:] != scores.seeds[:-1]])
+    starts = first_blocks(scores.seeds)
     diverged, there = (
         np.add.reduceat(kind, starts, axis=1, dtype=np.int64) > 0
         for kind in (np.isinf(scores.blocks), ~np.isnan(scores.blocks))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.compare.cells import interval
-from pipeline.compare.metric import Array, Metric, Numbers
+from pipeline.compare.metric import Array, Metric, Numbers, metric_of
 from pipeline.compare.pairs import ENOUGH, Scores, all_pairs, divergences, from_group, matrix
 
 LEVEL = 0.05  # of all comparisons together: the chance that any is told where there is nothing
@@ -55,9 +55,10 @@ def verdicts(
     better; by_divergence: p is that of Fisher's test; reversed: the other is better, in the mean, though not in the
     median; seeds_needed: how many seeds each
     would have to have to be told (infinite: more than 10,000; nan: told); diverged: its seeds with a diverged run;
-    diverges_more: that is no chance. Raises KeyError if a column is not there.
+    diverges_more, diverges_less: than the best, and that is no chance; who diverges less is not told to be worse,
+    whatever the differences of what is left. Raises KeyError if a column is not there.
     """
-    metric = metric or Metric()
+    metric = metric or metric_of(frame)
     scores = matrix(frame, metric, by)
     noun = "groups" if by else "cells"
     if len(scores.labels) < 2 or scores.no_best:
@@ -78,9 +79,9 @@ def against_best(scores: Scores, pairs: pd.DataFrame, metric: Metric, seed: int)
     difference = ours["difference"].to_numpy()
     low, high = intervals(scores, ours["paired"].to_numpy(dtype=bool), seed)
     significant = ours["p_corrected"] < LEVEL
-    told = significant & (ours["better"] > 0)
     diverged, sizes = divergences(scores)
-    more = diverged[1:] / sizes[1:] > diverged[0] / sizes[0]
+    more = np.sign(diverged[1:] / sizes[1:] - diverged[0] / sizes[0]) * (ours["p_diverged_corrected"] < LEVEL)
+    told = significant & (ours["better"] > 0) & (more >= 0)
     needed = seeds_needed(difference, ours["variance"].to_numpy(), ours["n"].to_numpy(), int(pairs["p"].count()))
     return (
         scores.table[1:]
@@ -99,7 +100,8 @@ def against_best(scores: Scores, pairs: pd.DataFrame, metric: Metric, seed: int)
             reversed=significant & (ours["better"] < 0),
             seeds_needed=np.where(told, np.nan, needed),
             diverged=diverged[1:],
-            diverges_more=(ours["p_diverged_corrected"] < LEVEL) & more,
+            diverges_more=more > 0,
+            diverges_less=more < 0,
         )
     )
 
@@ -200,6 +202,7 @@ def remarks(table: pd.DataFrame, noun: str) -> list[str]:
     counts = {
         "on average, though not in the median, it is worse than": int(table["reversed"].sum()),
         "it diverges less often than": int(table["diverges_more"].sum()),
+        "it diverges more often than": int(table["diverges_less"].sum()),
         "too few seeds to test": int(table["p"].isna().sum()),
     }
     found = [f"{what[0].upper()}{what[1:]} {count} of the {noun}" for what, count in counts.items() if count]

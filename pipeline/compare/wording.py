@@ -26,8 +26,10 @@ def p_text(p: float) -> str:
 
 
 def level(value: object) -> str:
-    """A level of a key: `0.5`, `1000`, `[4, 5]`."""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    """A level of a key: `0.5`, `1000`, `[4, 5]`; `missing` where runs have no such key."""
+    if isinstance(value, float):
+        return "missing" if math.isnan(value) else f"{value:.12g}"
+    return "missing" if value is None else str(value)
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:
