@@ -69,7 +69,7 @@ def test_the_same_picture_has_the_same_bytes_also_in_another_process() -> None:
 
 def test_a_users_settings_change_nothing_and_are_not_changed() -> None:
     here = draw("one", "a picture", 5, 3, paint)
-    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path", "text.parse_math": True}):
+    with mpl.rc_context({"font.size": 30, "xtick.direction": "in", "svg.fonttype": "path", "text.parse_math": True}):
         before = dict(mpl.rcParams)
         assert draw("one", "a picture", 5, 3, paint) == here
         assert dict(mpl.rcParams) == before
