@@ -80,6 +80,7 @@ TAKES = {
     "tracking.experiment": NAME,
     "tracking.artifacts": "null (beside the database file) or a folder",
     "tracking.curve_points": "a whole number >= 2",
+    "tracking.report": "true or false",
     "executor.kind": one_of(EXECUTORS),
     "executor.workers": f"null (all cores) or a whole number from 1 to {MOST_WORKERS}",
     "executor.kernel": one_of(KERNELS),
@@ -275,7 +276,7 @@ class TrackingConfig:
     experiment: str = "seedbed"
     artifacts: str | None = None
     curve_points: int = 300
-    report: bool = True
+    report: Any = True
 
     def __post_init__(self) -> None:
         check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri)
@@ -285,6 +286,9 @@ class TrackingConfig:
         folder = self.artifacts is None or (bool(self.artifacts.strip()) and "://" not in self.artifacts)
         check(folder, "tracking.artifacts", self.artifacts)
         check(self.curve_points >= 2, "tracking.curve_points", self.curve_points)
+        words = {"true": True, "false": False}  # an environment variable is text
+        object.__setattr__(self, "report", words.get(str(self.report).lower(), self.report))
+        check(isinstance(self.report, bool), "tracking.report", self.report)
 
 
 @dataclass(frozen=True)

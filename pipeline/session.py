@@ -270,7 +270,7 @@ class Parent:
         kept = None
         if self.store and self.run_id and not self.store.waiting:
             kept = Kept(self.store.uri, self.store.experiment, self.run_id, self.name)
-        conclude(in_plan_order(self.plan, self.ended.values()), self.plan.runs[0].config.tracking.report, kept)
+        conclude(list(self.ended.values()), self.plan.runs[0].config.tracking.report, kept)
         if self.store and kept:
             say(f"Look at them: {ui_command(self.store.uri)}")
 

@@ -43,9 +43,9 @@ def test_every_experiment_and_file_named_exists() -> None:
 
 
 def test_the_tree_lists_every_module_of_the_package() -> None:
-    listed = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
-    there = {file.name for file in (ROOT / "pipeline").glob("*.py")} - {"__init__.py"}
-    assert listed == there
+    for folder, indent in ((ROOT / "pipeline", "  "), (ROOT / "pipeline" / "compare", "    ")):
+        listed = set(re.findall(rf"^{indent}(\w+\.py) ", README, re.MULTILINE))
+        assert listed == {file.name for file in folder.glob("*.py")} - {"__init__.py"}
 
 
 @pytest.mark.parametrize("key", re.findall(r"`((?:training|init|network|data|tracking)\.\w+)[`=]", README))

@@ -54,7 +54,7 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
     say(found.verdicts.sentence)
     if parent is None:
         return
-    sink = existing_sink(parent.uri, warn)
+    sink = existing_sink(parent.uri, lambda _: None)  # the store has told what there is to tell
     if sink is None:
         return
     try:
