@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep plan ui server published predict bench lock clean
+.PHONY: help setup test check sweep plan compare report ui server published predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -48,6 +48,12 @@ sweep: .venv/.ready ## train the runs of EXPERIMENT=architectures; ARGS are over
 
 plan: .venv/.ready ## say what `make sweep` would do with the same EXPERIMENT and ARGS: runs, time, disk
 	$(seedbed) plan experiment=$(EXPERIMENT) $(args)
+
+compare: .venv/.ready ## say which cell of the latest sweep is best, and whether it is only the seed; ARGS choose another
+	$(seedbed) compare $(args)
+
+report: .venv/.ready ## write the latest sweep's report to report.html; ARGS choose another sweep or file
+	$(seedbed) report $(args)
 
 ui: .venv/.ready ## look at the runs in MLflow
 	$(seedbed) ui $(args)

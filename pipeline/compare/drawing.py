@@ -8,7 +8,6 @@ wider than what most browsers put in its place. What is drawn in INK has the pag
 import contextlib
 import html
 import io
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -17,13 +16,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, MaxNLocator, NullLocator
 
 INK = "#010203"  # becomes `currentColor`; nothing else has this colour
 WIDTH = 7.2  # inches: 691 pixels in a browser
 LONGEST_LABEL = 24
+MANY_DECADES = 3
 METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # none of it: no date, no version
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -130,10 +131,18 @@ class LogNumbers(LogFormatter):
 
 
 def log_values(axes: Axes) -> None:
-    """Makes the vertical axis logarithmic, with plain numbers."""
+    """Makes the vertical axis of what is drawn already logarithmic, with plain numbers."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogNumbers())
-    axes.yaxis.set_minor_formatter(LogNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+    log_numbers(axes.yaxis)
+
+
+def log_numbers(axis: Axis) -> None:
+    """Plain numbers at a log axis. Over many decades without small ticks: they are a third of a picture's time."""
+    axis.set_major_formatter(LogNumbers())
+    axis.set_minor_formatter(LogNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+    low, high = axis.get_view_interval()
+    if low > 0 and math.log10(high / low) > MANY_DECADES:
+        axis.set_minor_locator(NullLocator())
 
 
 def updates_across(axes: Axes, last: int) -> None:
@@ -147,6 +156,5 @@ def updates_across(axes: Axes, last: int) -> None:
         axes.set_xlim(-0.1, last)
         decades = [10**power for power in range(int(math.log10(last)) + 1)]
         axes.xaxis.set_major_locator(FixedLocator([0, *decades]))
-        parts = itertools.product(range(2, 10), decades)
-        axes.xaxis.set_minor_locator(FixedLocator([part * decade for part, decade in parts if part * decade <= last]))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(number))

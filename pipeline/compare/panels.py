@@ -10,8 +10,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import INK, WIDTH, LogNumbers, draw, label, log_values, number, updates_across
+from pipeline.compare.drawing import INK, WIDTH, draw, label, log_numbers, log_values, updates_across
 from pipeline.compare.metric import Metric
+from pipeline.compare.wording import level
 from pipeline.record import PALETTE
 
 Array = NDArray[np.float64]
@@ -34,21 +35,24 @@ class Band:
     quantiles: Array
 
 
-def bands(curves: pd.DataFrame, runs: pd.DataFrame, key: str, names: Sequence[object]) -> Iterator[Band]:
+def bands(table: pd.DataFrame, runs: pd.DataFrame, key: str, names: Sequence[object]) -> Iterator[Band]:
     """The bands of the groups of runs that have these values of a column, in this order.
 
-    Of a group's runs those with the most epochs count: shorter ones are their beginnings. Past its divergence a run is
-    infinite.
+    `table` has a row a step and a column a run. Of a group's runs those with the most epochs count: shorter ones are
+    their beginnings. Past its divergence a run is infinite.
     """
-    by_run = {str(run_id): points for run_id, points in curves.groupby("run_id", sort=False)}
     for name in names:
         group = runs[runs[key] == name]
         longest = group[group["training.epochs"] == group["training.epochs"].max()]
-        known = [by_run[run_id].set_index("step")["value"] for run_id in longest["run_id"] if run_id in by_run]
-        if known:
-            table = pd.concat(known, axis=1).sort_index().to_numpy()
-            steps = np.array(sorted(set().union(*(points.index for points in known))), dtype=np.int64)
-            yield Band(str(name), steps, quantiles(np.where(np.isnan(table), np.inf, table)))
+        known = table[table.columns.intersection(longest["run_id"])].dropna(how="all")
+        if known.size:
+            values = known.to_numpy()
+            yield Band(level(name), known.index.to_numpy(), quantiles(np.where(np.isnan(values), np.inf, values)))
+
+
+def by_step(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves as a table: a row a step, ascending, and a column a run; nan where a run has no point."""
+    return curves.pivot(index="step", columns="run_id", values="value")
 
 
 def quantiles(values: Array) -> Array:
@@ -129,8 +133,7 @@ def strips(runs: pd.DataFrame, table: pd.DataFrame, labels: Sequence[str], metri
         axes.set_ylim(count - 0.4, -0.6)
         if metric.log:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(LogNumbers())
-            axes.xaxis.set_minor_formatter(LogNumbers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+            log_numbers(axes.xaxis)
         axes.set_xlabel(metric.words)
 
     return draw("seeds", f"{metric.words} of every seed, by cell", WIDTH, 0.9 + 0.24 * count, paint)
@@ -159,8 +162,8 @@ def draw_heat_map(table: pd.DataFrame, metric: Metric, name: str) -> bytes:
             color = INK if not np.isfinite(values[i, j]) else "#111111" if bright else "#f4f4f4"
             if columns <= 12:
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color, fontsize=8)
-        axes.set_xticks(np.arange(columns) + 0.5, [label(told(value), 16) for value in table.columns])
-        axes.set_yticks(np.arange(rows) + 0.5, [label(told(value), 24) for value in table.index])
+        axes.set_xticks(np.arange(columns) + 0.5, [label(level(value), 16) for value in table.columns])
+        axes.set_yticks(np.arange(rows) + 0.5, [label(level(value), 24) for value in table.index])
         axes.set_xlabel(str(table.columns.name))
         axes.set_ylabel(str(table.index.name))
         axes.invert_yaxis()
@@ -169,11 +172,6 @@ def draw_heat_map(table: pd.DataFrame, metric: Metric, name: str) -> bytes:
 
     about = f"{metric.words} (median) by {table.index.name} and {table.columns.name}"
     return draw(name, about, WIDTH if columns > 4 else 4.6, 0.9 + 0.42 * rows, paint)
-
-
-def told(value: object) -> str:
-    """A level of a key at an axis."""
-    return number(value) if isinstance(value, float) else str(value)
 
 
 def number_or_word(value: float) -> str:

@@ -16,7 +16,7 @@ from pipeline.compare.comparison import Comparison
 from pipeline.compare.drawing import as_inline
 from pipeline.compare.effects import heat_map, in_order
 from pipeline.compare.pairs import labels
-from pipeline.compare.panels import Band, bands, curves_by_cell, curves_by_level, draw_heat_map, strips
+from pipeline.compare.panels import Band, bands, by_step, curves_by_cell, curves_by_level, draw_heat_map, strips
 from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
@@ -129,7 +129,7 @@ def heading(results: Results, comparison: Comparison) -> dict[str, Any]:
         )
     return {
         "title": results.title,
-        "question": results.plan.get("question", ""),
+        "question": capitalized(results.plan.get("question", "")),
         "about": "; ".join(counts) + ".",
         "verdict": comparison.verdicts.sentence,
         "remarks": remarks,
@@ -141,7 +141,7 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
     runs, cells = comparison.runs, comparison.cells
     if comparison.by:
         return {"curves": [], "strips": None}
-    curves = results.curves()
+    curves = by_step(results.curves())
     longest = cells[is_longest(cells, comparison.keys)]
     loss = str(runs["training.loss"].iloc[0]) if runs["training.loss"].nunique() == 1 else "loss"
     found = list(bands(curves, runs, "cell", list(longest["cell"])))
@@ -368,6 +368,11 @@ def reproducing(results: Results) -> dict[str, Any]:
 def picture(svg: bytes, caption: str) -> Picture:
     """A picture for the page."""
     return Picture(Markup(as_inline(svg)), caption)  # noqa: S704  # drawing.py has escaped what it draws
+
+
+def capitalized(text: str) -> str:
+    """A text with a large first letter; the others stay."""
+    return text[:1].upper() + text[1:]
 
 
 def told_seeds(needed: float) -> str:

@@ -144,7 +144,8 @@ def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tupl
         raise UserError(f"There is no experiment {experiment} in {public_uri(uri)} (with a sweep there are: {known}).")
     if selection.filter is not None:
         ids = [found.experiment_id] if experiment is not None and found else []
-        return None, f"The filter {selection.filter}", client_source(uri, source).found(selection.filter, ids)
+        with translated(uri, about=f"filter={selection.filter}"):
+            return None, f"The filter {selection.filter}", client_source(uri, source).found(selection.filter, ids)
     if experiment is not None and selection.sweep is None and found:
         return None, f"Experiment {experiment}", source.trained(found.experiment_id)
     parent = chosen(source.parents(), selection, public_uri(uri) or "")
