@@ -60,7 +60,7 @@ def test_the_table_has_cells_verdict_differences_and_effects(swept: Path, capsys
     assert found.effects.sentence in text
     best = found.cells.iloc[0]
     line = next(line.split() for line in text.splitlines() if line.split()[:1] == [best["network.hidden"]])
-    assert line[1:5] == ["200", "10", f"{best['median']:.3g}", f"{best['iqm']:.3g}"]
+    assert line[1:6] == ["200", "10", *(f"{best[name]:.3g}" for name in ("median", "mean", "iqm"))]
     assert f"{found.verdicts.best} against the others" in text
     row = found.verdicts.table.iloc[0]
     assert f"{row['effect']:.3g}" in text

@@ -1,5 +1,8 @@
 """The comparison in the terminal."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -9,6 +12,8 @@ from pipeline.compare.comparison import Comparison
 from pipeline.compare.results import Results
 from pipeline.compare.wording import digits, level, p_text, short_keys, span
 from pipeline.console import out, say
+
+WIDE = 120  # characters
 
 
 def print_all(results: Results, found: Comparison, cells: pd.DataFrame, most: int) -> None:
@@ -27,27 +32,54 @@ def print_cells(found: Comparison, cells: pd.DataFrame, most: int) -> None:
     noun = "groups" if found.by else "cells"
     words = found.metric.words
     names = short_keys(keys)
-    timed = "updates_needed" in cells
     title = f"{words.capitalize()} of {len(cells):,} {noun} over their seeds"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table(title)
     for name in names:
         table.add_column(name, overflow="fold")
-    columns = ["runs", "median", "iqm", "95 % interval", "lowest", "highest", "diverged"]
-    columns += ["reached", "updates"] if timed else []
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = figures(found, cells)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for _, row in cells[:most].iterrows():
-        told = [f"{row['n']:,}", *(digits(row[name]) for name in ("median", "iqm"))]
-        told += [span(row["low"], row["high"]), digits(row["lowest"]), digits(row["highest"])]
-        told += [f"{row['diverged']:,}"]
-        told += [f"{row['reached']:,} of {row['n']:,}", digits(row["updates_needed"], "never")] if timed else []
-        table.add_row(*(Text(level(row[key])) for key in keys), *told)
+        table.add_row(*(Text(level(row[key])) for key in keys), *(tell(row) for tell in columns.values()))
     out.print(table)
     rest(len(cells), most, noun)
     if cells["too_few"].any():
         say("Fewer than 10 seeds in some: their intervals are too narrow to be trusted.")
-    if timed:
+    if "updates_needed" in cells:
         say("Updates: what half of the runs need to reach the threshold, to the next kept point of their curves.")
+
+
+def figures(found: Comparison, cells: pd.DataFrame) -> dict[str, Callable[["pd.Series[Any]"], str]]:
+    """The columns behind the keys: how each is told of a row. Best losses only where one is not the final loss.
+
+    A narrow terminal gets the most important ones.
+    """
+    columns: dict[str, Callable[[pd.Series[Any]], str]] = {
+        "runs": lambda row: f"{row['n']:,}",
+        "median": lambda row: digits(row["median"]),
+        "mean": lambda row: digits(row["mean"]),
+        "iqm": lambda row: digits(row["iqm"]),
+        "95 % interval": lambda row: span(row["low"], row["high"]),
+        "worst": lambda row: digits(row["highest"] if not found.metric.higher else row["lowest"]),
+        "of seed": lambda row: str(row["worst_seed"]),
+        "diverged": lambda row: f"{row['diverged'] / row['n']:.0%}" if row["n"] else "-",
+    }
+    if out.width < WIDE:
+        for name in ("median", "mean", "worst", "of seed"):
+            del columns[name]
+    elif found.metric.name != "best_loss" and not cells["best_iqm"].equals(cells["iqm"]):
+        columns["best loss, iqm"] = lambda row: digits(row["best_iqm"])
+        columns["its 95 %"] = lambda row: span(row["best_low"], row["best_high"])
+    if "updates_needed" in cells:
+        columns["reached"] = lambda row: f"{row['reached']:,} of {row['n']:,}"
+        columns["updates"] = lambda row: digits(row["updates_needed"], "never")
+    return columns
+
+
+def new_table(title: str) -> Table:
+    """An empty table; a narrow terminal gets a tighter one."""
+    narrow = out.width < WIDE
+    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow)
 
 
 def print_against(found: Comparison, most: int) -> None:
@@ -57,16 +89,21 @@ def print_against(found: Comparison, most: int) -> None:
         return
     metric = found.metric
     gap = f"times {metric.better}" if metric.log else f"{metric.better} by"
-    title = f"{found.verdicts.best} against the others"
-    shown = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    columns: dict[str, Callable[[pd.Series[Any]], str]] = {
+        gap: lambda row: digits(row["effect"]),
+        "95 % interval": lambda row: span(row["low"], row["high"]),
+        "p corrected": lambda row: p_text(row["p_corrected"]),
+        "told": lambda row: "yes" if row["told"] else "no",
+        "seeds needed": lambda row: "" if pd.isna(row["seeds_needed"]) else digits(row["seeds_needed"], "> 10,000"),
+    }
+    if out.width < WIDE:
+        del columns["p corrected"], columns["seeds needed"]
+    shown = new_table(f"{found.verdicts.best} against the others")
     shown.add_column("other", overflow="fold")
-    for column in (gap, "95 % interval", "p corrected", "told", "seeds needed"):
-        shown.add_column(column, justify="right", no_wrap=True)
+    for name in columns:
+        shown.add_column(name, justify="right", no_wrap=True)
     for _, row in table[:most].iterrows():
-        needed = "" if pd.isna(row["seeds_needed"]) else digits(row["seeds_needed"], "> 10,000")
-        interval = span(row["low"], row["high"])
-        told = "yes" if row["told"] else "no"
-        shown.add_row(Text(row["label"]), digits(row["effect"]), interval, p_text(row["p_corrected"]), told, needed)
+        shown.add_row(Text(row["label"]), *(tell(row) for tell in columns.values()))
     out.print(shown)
     rest(len(table), most, "groups" if found.by else "cells")
 
