@@ -28,6 +28,7 @@ def environment(one_core: bool = False) -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name not in UNSET}
     variables["PYTHONPATH"] = str(ROOT)
     variables["GIT_PYTHON_REFRESH"] = "quiet"
+    variables["SEEDBED_REPORT"] = "false"  # which the others do not draw
     if one_core:
         variables |= {f"{name}_NUM_THREADS": "1" for name in THREADS} | {"XLA_FLAGS": XLA, "JAX_PLATFORMS": "cpu"}
         variables[CORE] = str(max(cores()))

@@ -243,6 +243,7 @@ def compare(words: tuple[str, ...], form: str, most: int) -> None:
       metric=final_loss         or best_loss, updates, final_mse, ...
       by=network.hidden         group by one or more keys instead of by cell: by=network.hidden,training.epochs
       threshold=0.01            also say how many updates it takes until the loss is as low as that
+      map=network.hidden,seed   instead of all this the median by two keys
       sort=worst_seed           order of the cells: any column of --format csv; sort=-mean: from high to low
 
     For example:

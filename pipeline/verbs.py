@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.reader import Reader
 
 QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
-TEXT_KEYS = ("run", "experiment", "tracking.uri", "sweep", "filter", "metric", "sort")
+TEXT_KEYS = ("run", "experiment", "tracking.uri", "sweep", "filter", "metric", "sort", "map")
 PREDICT_KEYS = ("run", "experiment", "rows", "tracking.uri")
 
 

@@ -126,6 +126,17 @@ def test_groups_threshold_order_and_metric(swept: Path, capsys: pytest.CaptureFi
     assert "to the next kept point" in text
 
 
+def test_the_median_by_two_keys(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = read_results(uri(swept), Selection()).runs
+    table = pd.read_csv(io.StringIO(told(["map=network.hidden,training.epochs", "--format", "csv"], swept, capsys)))
+    assert table["network.hidden"].tolist() == ["[2]", "[4]", "[8]"]
+    median = runs[(runs["network.hidden"] == "[4]") & (runs["training.epochs"] == 200)]["final_loss"].median()
+    assert table.set_index("network.hidden").loc["[4]", "200"] == median
+    text = told(["map=network.hidden,training.epochs"], swept, capsys)
+    assert "Median final loss by network.hidden (down) and training.epochs (across)" in text
+    assert f"{median:.3g}" in text
+
+
 def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
     runs = read_results(uri(swept), Selection(experiment="widths")).runs
     one, other = (
@@ -145,6 +156,8 @@ def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
         (["by=nothing"], "by=nothing is none of these runs: choose from cell, data.digest, data.name"),
         (["threshold=low"], "threshold is low, but it must be a number: a loss to reach."),
         (["sort=nothing"], "sort=nothing is no column: choose from cell, network.hidden, training.epochs"),
+        (["map=seed"], "map=seed must be two keys, like map=network.hidden,training.epochs."),
+        (["map=seed,nothing"], "map=nothing is none of these runs: choose from cell"),
         (["sweep=nothing"], "There is no sweep nothing in"),
         (["sweep=latest", "filter=params.seed = '1'"], "Choose runs by sweep= or by filter=, not both."),
         (["nothing=1"], "nothing is not a key here: the keys are sweep, experiment, filter"),

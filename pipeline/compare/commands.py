@@ -11,8 +11,11 @@ import pandas as pd
 
 from pipeline.address import store_uri
 from pipeline.compare.closing import keep_report
-from pipeline.compare.comparison import Comparison, compare, runs_with
+from pipeline.compare.comparison import Comparison, check_column, compare, keys_to_choose, runs_with
+from pipeline.compare.effects import heat_map
 from pipeline.compare.results import Results, Selection, read_results
+from pipeline.compare.tables import print_all, print_map
+from pipeline.compare.wording import level
 from pipeline.config import shown
 from pipeline.console import say
 from pipeline.errors import UserError
@@ -23,23 +26,34 @@ from pipeline.verbs import check_keys, key_values
 SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
 COMPARING = ("metric", "by", "threshold")
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
-SORTABLE = "sort"
+SORT, MAP = "sort", "map"
 
 
 def print_comparison(words: Sequence[str], form: str, most: int) -> None:
     """Prints the comparison that the words ask for, as a table for people or in another format."""
     values = key_values(words)
-    check_keys(values, (*SELECTING, *COMPARING, SORTABLE))
+    check_keys(values, (*SELECTING, *COMPARING, SORT, MAP))
     results, found = compared(values)
-    cells = in_order(found.cells, values.get(SORTABLE))
-    if form == "table":
-        from pipeline.compare.tables import print_all
-
+    cells = in_order(found.cells, values.get(SORT)) if MAP not in values else heat_map_of(found, keys_of(values[MAP]))
+    if form == "table" and MAP in values:
+        print_map(found, cells)
+    elif form == "table":
         print_all(results, found, cells, most)
     elif form == "parquet":
         write_parquet(cells)
     else:
         sys.stdout.write(FORMATTERS[form](results, found, cells))
+
+
+def heat_map_of(found: Comparison, keys: Sequence[str]) -> pd.DataFrame:
+    """The median by two keys: a row a level of the first, named in the first column, a column a level of the second."""
+    if len(keys) != 2:
+        raise UserError(f"{MAP}={shown(','.join(keys))} must be two keys, like {MAP}=network.hidden,training.epochs.")
+    for key in keys:
+        check_column(MAP, key, keys_to_choose(found.runs))
+    medians = heat_map(found.runs, found.metric, *keys).medians
+    medians.columns = pd.Index([level(value) for value in medians.columns], name=medians.columns.name)
+    return medians.reset_index()
 
 
 def write_report(words: Sequence[str], file: str) -> None:
@@ -104,7 +118,7 @@ def in_order(cells: pd.DataFrame, column: object) -> pd.DataFrame:
     name = str(column)
     falls, name = name.startswith("-"), name.removeprefix("-")
     if name not in cells.columns:
-        raise UserError(f"{SORTABLE}={shown(str(column))} is no column: choose from {', '.join(cells.columns)}.")
+        raise UserError(f"{SORT}={shown(str(column))} is no column: choose from {', '.join(cells.columns)}.")
     return cells.sort_values(name, ascending=not falls, kind="stable", ignore_index=True)
 
 

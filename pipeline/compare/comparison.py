@@ -43,7 +43,7 @@ def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = 
     name = metric.removeprefix("result/")
     check_column("metric", name, metrics_of(runs))
     for key in by:
-        check_column("by", key, [str(key) for key in runs.columns if "." in str(key) or key in PARAMS])
+        check_column("by", key, keys_to_choose(runs))
     measure = metric_of(runs, name)
     keys = swept_keys(runs)
     groups = list(by) or None
@@ -83,6 +83,11 @@ def metrics_of(runs: pd.DataFrame) -> list[str]:
     """The results that runs can be compared by."""
     after = list(runs.columns).index("final_loss")
     return [str(name) for name in runs.columns[after:] if name != "reached_at" and runs[name].notna().any()]
+
+
+def keys_to_choose(runs: pd.DataFrame) -> list[str]:
+    """The keys that runs can be grouped by."""
+    return [str(key) for key in runs.columns if "." in str(key) or key in PARAMS]
 
 
 def check_column(word: str, name: str, known: Sequence[str]) -> None:

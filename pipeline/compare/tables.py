@@ -108,6 +108,18 @@ def print_against(found: Comparison, most: int) -> None:
     rest(len(table), most, "groups" if found.by else "cells")
 
 
+def print_map(found: Comparison, medians: pd.DataFrame) -> None:
+    """Prints medians by two keys: the first column has the levels of one, the others are the levels of the other."""
+    rows, columns = medians.columns[0], medians.columns.name
+    table = new_table(f"Median {found.metric.words} by {rows} (down) and {columns} (across)")
+    table.add_column(str(rows))
+    for name in medians.columns[1:]:
+        table.add_column(str(name), justify="right", no_wrap=True)
+    for row in medians.itertuples(index=False, name=None):
+        table.add_row(Text(level(row[0])), *map(digits, row[1:]))
+    out.print(table)
+
+
 def print_effects(found: Comparison) -> None:
     """Prints what each key explains."""
     if len(found.effects.terms):
