@@ -54,21 +54,33 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
     say(found.verdicts.sentence)
     if parent is None:
         return
-    sink = existing_sink(parent.uri, lambda _: None)  # the store has told what there is to tell
-    if sink is None:
-        return
+    alone = all(outcome.status != FOUND for outcome in outcomes)
     try:
         with translated(parent.uri):
-            sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
-            views = write_views(sink, parent, found, alone=all(one.status != FOUND for one in outcomes))
-            if with_report:
-                say("Drawing the report ...")
-                write_report(sink, parent.uri, parent.run_id)
-        print_links(parent, views, with_report)
+            views = keep(parent, found, alone, with_report)
     except UserError as error:
         warn(f"The comparison is not kept: {error} `seedbed compare` and `seedbed report` make it from the runs.")
+    else:
+        print_links(parent, views, with_report)
+
+
+def keep(parent: Parent, found: Comparison, alone: bool, with_report: bool) -> list[View]:
+    """Writes the comparison to the sweep's parent run, Views and a note to its experiment; returns the Views.
+
+    `alone`: all of the sweep's runs are its own, so that Views need not show others.
+    """
+    sink = existing_sink(parent.uri, lambda _: None)  # the store has told what there is to tell
+    if sink is None:
+        raise FileNotFoundError("it is gone")
+    try:
+        sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
+        views = write_views(sink, parent, found, alone)
+        if with_report:
+            say("Drawing the report ...")
+            write_report(sink, parent.uri, parent.run_id)
     finally:
         sink.close()
+    return views
 
 
 def frame_of(ended: Sequence[Outcome]) -> pd.DataFrame:
@@ -121,8 +133,7 @@ def note_tags(found: Comparison) -> dict[str, str]:
 def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> list[View]:
     """Saves the Views of a sweep, and a note with links to them, on its experiment; returns them.
 
-    `alone`: all of its runs are its own, so that it need not show others. None, with a note to the user, where the UI
-    is of an MLflow that has not been tested with them.
+    None, with a note to the user, where the UI is of an MLflow that has not been tested with them.
     """
     if not is_known():
         warn(f"Views of the UI are left out: their form is known of MLflow {MLFLOW}x, and another one is installed.")
