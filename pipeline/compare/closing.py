@@ -60,7 +60,8 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
     try:
         with translated(parent.uri):
             sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
-            views = write_views(sink, parent, found, alone=all(one.status != FOUND for one in outcomes))
+            alone = all(one.status != FOUND for one in outcomes)
+            views = write_views(sink, parent, found, alone, with_report)
             if with_report:
                 say("Drawing the report ...")
                 write_report(sink, parent.uri, parent.run_id)
@@ -107,18 +108,19 @@ def frame_table(of: pd.DataFrame) -> bytes:
     return table(list(map(str, of.columns)), json.loads(of.to_json(orient="values", double_precision=15)))
 
 
-def note_tags(found: Comparison) -> dict[str, str]:
+def note_tags(found: Comparison, with_report: bool = False) -> dict[str, str]:
     """The tags that show the comparison on the parent's page: the verdict first, then what its files are."""
+    report = "The report is report.html; all" if with_report else "All"
     parts = [
         found.verdicts.sentence,
         found.effects.sentence,
-        "The report is report.html; all cells are in cells.json, all runs in runs.json, the plan in plan.json.",
+        f"{report} cells are in cells.json, all runs in runs.json, the plan in plan.json.",
     ]
     tables = json.dumps([{"path": name, "type": "table"} for name in TABLES])
     return {NOTE: "\n\n".join(part for part in parts if part), "mlflow.loggedArtifacts": tables}
 
 
-def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> list[View]:
+def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool, with_report: bool) -> list[View]:
     """Saves the Views of a sweep, and a note with links to them, on its experiment; returns them.
 
     `alone`: all of its runs are its own, so that it need not show others. None, with a note to the user, where the UI
@@ -129,15 +131,17 @@ def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> l
         return []
     epochs = int(found.runs["training.epochs"].max())
     views = views_of(parent.name if alone else None, found.keys, epochs)
-    tags = tags_of(views, int(time.time() * 1000)) | {NOTE: experiment_note(parent, views, found)}
+    tags = tags_of(views, int(time.time() * 1000)) | {NOTE: experiment_note(parent, views, found, with_report)}
     sink.tag_experiment(parent.experiment.experiment_id, tags)
     return views
 
 
-def experiment_note(parent: Parent, views: Sequence[View], found: Comparison) -> str:
+def experiment_note(parent: Parent, views: Sequence[View], found: Comparison, with_report: bool) -> str:
     """The experiment's description: the verdict of its latest sweep, and where to look."""
     links = [(view.name, link(parent.experiment.experiment_id, view)) for view in views]
-    links.append(("Report of the latest sweep", run_link(parent.experiment.experiment_id, parent.run_id, REPORT)))
+    page = REPORT if with_report else "cells.json"
+    name = "Report of the latest sweep" if with_report else "Cells of the latest sweep"
+    links.append((name, run_link(parent.experiment.experiment_id, parent.run_id, page)))
     listed = "\n".join(f"- [{name}]({address})" for name, address in links)
     return f"{found.verdicts.sentence}\n\n{listed}\n"
 
@@ -149,12 +153,12 @@ def write_report(sink: Sink, uri: str, parent_id: str) -> None:
     results = select(sink, uri, Selection(sweep=parent_id))
     found = compare(results.runs)
     drawn = draw_best(results, found)
-    keep_report(sink, parent_id, report(results, found, drawn), drawn)
+    keep_report(sink, parent_id, found, report(results, found, drawn), drawn)
 
 
-def keep_report(sink: Sink, parent_id: str, page: bytes, drawn: "Drawn | None") -> None:
+def keep_report(sink: Sink, parent_id: str, found: Comparison, page: bytes, drawn: "Drawn | None") -> None:
     """Keeps a report as a file of the sweep's parent run, and the pictures of its best run with that run."""
-    changes = [Change(parent_id, files={REPORT: page})]
+    changes = [Change(parent_id, tags=note_tags(found, with_report=True), files={REPORT: page})]
     changes += [Change(drawn.run_id, files=drawn.files)] if drawn and drawn.files else []
     sink.change(changes)
 
@@ -162,9 +166,11 @@ def keep_report(sink: Sink, parent_id: str, page: bytes, drawn: "Drawn | None") 
 def print_links(parent: Parent, views: Sequence[View], with_report: bool) -> None:
     """Says where the report and the Views are."""
     folder = local_path(parent.experiment.location)
+    server = server_of(parent.uri)
     if with_report and folder:
         say(f"Report: {short_path(folder / parent.run_id / 'artifacts' / REPORT)}")
-    server = server_of(parent.uri)
+    elif with_report:
+        say(f"Report: {server}/{run_link(parent.experiment.experiment_id, parent.run_id, REPORT)}")
     if views:
         say("In the UI (seedbed ui):" if folder else "In the UI:")
     for view in views:
