@@ -141,7 +141,8 @@ def test_cells_as_groups_have_the_verdicts_of_cells(swept: Path) -> None:
 def test_losses_in_different_units_are_not_compared_without_a_warning(swept: Path) -> None:
     runs = read_results(uri(swept), Selection()).runs
     runs["final_mse"] = runs["final_loss"] / 4
-    other = runs.assign(**{"cell": "other " + runs["cell"], "training.loss": "mse"})
+    other = runs.assign(cell="other " + runs["cell"])
+    other["training.loss"] = "mse"
     both = pd.concat([runs, other], ignore_index=True)
     sentence = compare(both).verdicts.sentence
     assert sentence.startswith("Careful: runs that differ in training.loss have losses in different units (with ")
