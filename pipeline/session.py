@@ -103,6 +103,8 @@ def compared() -> Iterator[None]:
     except FailedRunsError as error:
         failure = error
     for parent in ENDED.values():
+        if len(ENDED) > 1:
+            say(f"Comparison of {parent.name}:")
         parent.conclude()
     if failure:
         raise failure

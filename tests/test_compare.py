@@ -137,6 +137,46 @@ def test_the_median_by_two_keys(swept: Path, capsys: pytest.CaptureFixture[str])
     assert f"{median:.3g}" in text
 
 
+def test_a_threshold_may_be_written_as_in_science(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(["threshold=5e-2"], swept, capsys) == told(["threshold=0.05"], swept, capsys)
+
+
+def test_cells_as_groups_have_the_verdicts_of_cells(swept: Path) -> None:
+    runs = read_results(uri(swept), Selection()).runs
+    cells, groups = compare(runs).verdicts, compare(runs, by=["cell", "cell"]).verdicts
+    columns = ["n", "paired", "effect", "low", "high", "p_corrected", "told"]
+    assert_frame_equal(groups.table[columns], cells.table[columns])
+    assert groups.sentence.count("told") == cells.sentence.count("told")
+
+
+def test_losses_in_different_units_are_not_compared_without_a_warning(swept: Path) -> None:
+    runs = read_results(uri(swept), Selection()).runs
+    runs["final_mse"] = runs["final_loss"] / 4
+    other = runs.assign(cell="other " + runs["cell"])
+    other["training.loss"] = "mse"
+    both = pd.concat([runs, other], ignore_index=True)
+    sentence = compare(both).verdicts.sentence
+    assert sentence.startswith("Careful: runs that differ in training.loss have losses in different units (with ")
+    assert "Careful" not in compare(both, "final_mse").verdicts.sentence
+    assert "Careful" not in compare(both, "updates").verdicts.sentence
+    assert "Careful" not in compare(runs).verdicts.sentence
+
+
+def test_a_run_that_was_forced_again_is_no_further_seed(empty_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "data=cat_shop", "seed=range(0,3)", "training.epochs=5", "tracking.experiment=twice"]
+    assert in_process(words, empty_store) == 0
+    assert in_process([*words, "--force"], empty_store) == 0
+    for which in ("experiment=twice", "filter=tags.sweep LIKE 'twice%'"):
+        assert "3 runs." in told([which], empty_store, capsys)
+
+
+def test_two_experiments_of_one_sweep_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert in_process(["sweep", "data=exam,cat_shop", "tracking=none", "training.epochs=5"], tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.index("Comparison of cat_shop ") < said.index("Comparison of exam ")
+    assert said.count("Final loss of 1 cell over their seeds") == 2
+
+
 def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
     runs = read_results(uri(swept), Selection(experiment="widths")).runs
     one, other = (
@@ -151,10 +191,14 @@ def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["metric=nothing"], "metric=nothing is none of these runs: choose from final_loss, best_loss, updates"),
-        (["metric=seed"], "metric=seed is none of these runs: choose from final_loss"),
-        (["by=nothing"], "by=nothing is none of these runs: choose from cell, data.digest, data.name"),
+        (
+            ["metric=nothing"],
+            "metric=nothing is nothing that these runs have: choose from final_loss, best_loss, updates",
+        ),
+        (["metric=seed"], "metric=seed is nothing that these runs have: choose from final_loss"),
+        (["by=nothing"], "by=nothing is nothing that these runs have: choose from cell, data.digest, data.name"),
         (["threshold=low"], "threshold is low, but it must be a number: a loss to reach."),
+        (["threshold=.nan"], "threshold is nan, but it must be a number"),
         (["sort=nothing"], "sort=nothing is no column: choose from cell, network.hidden, training.epochs"),
         (["map=seed"], "map=seed must be two keys, like map=network.hidden,training.epochs."),
         (["map=seed,nothing"], "map=nothing is none of these runs: choose from cell"),
@@ -197,5 +241,5 @@ def test_a_sweep_without_a_store_is_compared_too(tmp_path: Path, capsys: pytest.
 
 def test_a_frame_without_the_metric_is_refused() -> None:
     runs = pd.DataFrame({"final_loss": [1.0], "seed": [0], "cell": ["a"], "status": ["FINISHED"]})
-    with pytest.raises(UserError, match="metric=other is none of these runs"):
+    with pytest.raises(UserError, match="metric=other is nothing that these runs have"):
         compare(runs, "other")

@@ -124,6 +124,28 @@ def test_a_sweep_keeps_its_report_and_the_pictures_of_its_best_run(
     assert (empty_store / "report.html").read_bytes() == page == (empty_store / file).read_bytes()
     assert in_process(["sweep", *words[1:], "tracking.report=false"], empty_store) == 0
     assert "Report" not in capsys.readouterr().out.split("Report: report.html")[1]
+    with_report, without = parent_notes(empty_store)[-2:]
+    assert "The report is report.html" in with_report
+    assert "report" not in without
+
+
+def parent_notes(folder: Path) -> list[str]:
+    """The notes of a store's sweeps, in the order in which they were started."""
+    parents = read_results(uri(folder), Selection()).source.parents()
+    return [parent.tags["mlflow.note.content"] for parent in reversed(parents)]
+
+
+def test_a_sweep_whose_runs_all_diverge_is_a_result(
+    empty_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SEEDBED_REPORT")
+    words = ["sweep", "seed=range(0,5)", "init.scale=1e308", "network.hidden=[50],[60]", "training.epochs=5"]
+    assert in_process(words, empty_store) == 0
+    said = capsys.readouterr().out
+    assert "All runs diverged: there is no best cell." in said
+    assert "Report: " in said
+    for metric in ("final_loss", "best_loss", "updates"):
+        assert in_process(["compare", f"metric={metric}", "threshold=1"], empty_store) == 0
 
 
 def test_names_are_data(empty_store: Path) -> None:

@@ -119,6 +119,13 @@ def test_groups_are_compared_setting_by_setting_and_a_seed_counts_once() -> None
         verdicts(grid(cells), Metric(), by=["network.hiden"])
 
 
+def test_groups_without_a_common_setting_are_not_said_to_be_the_same() -> None:
+    base = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    found = verdicts(grid({("[2]", 0.1): base, ("[3]", 0.5): base * 10**TIMES}), Metric(), by=["network.hidden"])
+    assert "the same" not in found.sentence
+    assert not found.table["paired"].any()
+
+
 def test_groups_by_a_key_that_some_runs_lack() -> None:
     runs = frame({"a": LOSSES, "b": np.array(LOSSES) * 10**TIMES})
     runs["data.divide_by"] = [NAN] * 5 + [2.0] * 5

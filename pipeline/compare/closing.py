@@ -59,7 +59,9 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
         with translated(parent.uri):
             views = keep(parent, found, alone, with_report)
     except UserError as error:
-        warn(f"The comparison is not kept: {error} `seedbed compare` and `seedbed report` make it from the runs.")
+        warn(
+            f"Not all of the comparison is kept: {error} `seedbed compare` and `seedbed report` make it from the runs."
+        )
     else:
         print_links(parent, views, with_report)
 
@@ -75,9 +77,11 @@ def keep(parent: Parent, found: Comparison, alone: bool, with_report: bool) -> l
     try:
         sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
         views = write_views(sink, parent, found, alone)
+        write_note(sink, parent, views, found, "cells.json")
         if with_report:
             say("Drawing the report ...")
             write_report(sink, parent.uri, parent.run_id)
+            write_note(sink, parent, views, found, REPORT)
     finally:
         sink.close()
     return views
@@ -119,19 +123,20 @@ def frame_table(of: pd.DataFrame) -> bytes:
     return table(list(map(str, of.columns)), json.loads(of.to_json(orient="values", double_precision=15)))
 
 
-def note_tags(found: Comparison) -> dict[str, str]:
+def note_tags(found: Comparison, with_report: bool = False) -> dict[str, str]:
     """The tags that show the comparison on the parent's page: the verdict first, then what its files are."""
+    report = "The report is report.html; all" if with_report else "All"
     parts = [
         found.verdicts.sentence,
         found.effects.sentence,
-        "The report is report.html; all cells are in cells.json, all runs in runs.json, the plan in plan.json.",
+        f"{report} cells are in cells.json, all runs in runs.json, the plan in plan.json.",
     ]
     tables = json.dumps([{"path": name, "type": "table"} for name in TABLES])
     return {NOTE: "\n\n".join(part for part in parts if part), "mlflow.loggedArtifacts": tables}
 
 
 def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> list[View]:
-    """Saves the Views of a sweep, and a note with links to them, on its experiment; returns them.
+    """Saves the Views of a sweep on its experiment and returns them.
 
     None, with a note to the user, where the UI is of an MLflow that has not been tested with them.
     """
@@ -140,17 +145,18 @@ def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> l
         return []
     epochs = int(found.runs["training.epochs"].max())
     views = views_of(parent.name if alone else None, found.keys, epochs)
-    tags = tags_of(views, int(time.time() * 1000)) | {NOTE: experiment_note(parent, views, found)}
-    sink.tag_experiment(parent.experiment.experiment_id, tags)
+    sink.tag_experiment(parent.experiment.experiment_id, tags_of(views, int(time.time() * 1000)))
     return views
 
 
-def experiment_note(parent: Parent, views: Sequence[View], found: Comparison) -> str:
-    """The experiment's description: the verdict of its latest sweep, and where to look."""
-    links = [(view.name, link(parent.experiment.experiment_id, view)) for view in views]
-    links.append(("Report of the latest sweep", run_link(parent.experiment.experiment_id, parent.run_id, REPORT)))
+def write_note(sink: Sink, parent: Parent, views: Sequence[View], found: Comparison, file: str) -> None:
+    """Writes the experiment's description: the verdict of its latest sweep, and where to look: `file` is of its run."""
+    about = "Report of the latest sweep" if file == REPORT else "Cells of the latest sweep"
+    experiment_id = parent.experiment.experiment_id
+    links = [(view.name, link(experiment_id, view)) for view in views]
+    links.append((about, run_link(experiment_id, parent.run_id, file)))
     listed = "\n".join(f"- [{name}]({address})" for name, address in links)
-    return f"{found.verdicts.sentence}\n\n{listed}\n"
+    sink.tag_experiment(experiment_id, {NOTE: f"{found.verdicts.sentence}\n\n{listed}\n"})
 
 
 def write_report(sink: Sink, uri: str, parent_id: str) -> None:
@@ -160,12 +166,12 @@ def write_report(sink: Sink, uri: str, parent_id: str) -> None:
     results = select(sink, uri, Selection(sweep=parent_id))
     found = compare(results.runs)
     drawn = draw_best(results, found)
-    keep_report(sink, parent_id, report(results, found, drawn), drawn)
+    keep_report(sink, parent_id, found, report(results, found, drawn), drawn)
 
 
-def keep_report(sink: Sink, parent_id: str, page: bytes, drawn: "Drawn | None") -> None:
+def keep_report(sink: Sink, parent_id: str, found: Comparison, page: bytes, drawn: "Drawn | None") -> None:
     """Keeps a report as a file of the sweep's parent run, and the pictures of its best run with that run."""
-    changes = [Change(parent_id, files={REPORT: page})]
+    changes = [Change(parent_id, tags=note_tags(found, with_report=True), files={REPORT: page})]
     changes += [Change(drawn.run_id, files=drawn.files)] if drawn and drawn.files else []
     sink.change(changes)
 
@@ -173,9 +179,11 @@ def keep_report(sink: Sink, parent_id: str, page: bytes, drawn: "Drawn | None") 
 def print_links(parent: Parent, views: Sequence[View], with_report: bool) -> None:
     """Says where the report and the Views are."""
     folder = local_path(parent.experiment.location)
+    server = server_of(parent.uri)
     if with_report and folder:
         say(f"Report: {short_path(folder / parent.run_id / 'artifacts' / REPORT)}")
-    server = server_of(parent.uri)
+    elif with_report:
+        say(f"Report: {server}/{run_link(parent.experiment.experiment_id, parent.run_id, REPORT)}")
     if views:
         say("In the UI (seedbed ui):" if folder else "In the UI:")
     for view in views:

@@ -1,6 +1,7 @@
 """What `seedbed compare` and `seedbed report` do: read their words, compare, print or write."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ from pipeline.compare.comparison import Comparison, check_column, compare, keys_
 from pipeline.compare.effects import heat_map
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.tables import print_all, print_map
-from pipeline.compare.wording import level
+from pipeline.compare.wording import counted, level
 from pipeline.config import shown
 from pipeline.console import say
 from pipeline.errors import UserError
-from pipeline.files import add_files
+from pipeline.files import add_files, check_file_name
 from pipeline.sinks import translated
 from pipeline.verbs import check_keys, key_values
 
@@ -65,24 +66,29 @@ def write_report(words: Sequence[str], file: str) -> None:
     place = Path(file)
     check_place(place)
     results, found = compared(values)
-    say(f"{results.title} in {results.shown_uri}: {len(results.runs):,} runs. Drawing ...")
+    say(f"{results.title} in {results.shown_uri}: {counted(len(results.runs), 'runs')}. Drawing ...")
     drawn = draw_best(results, found)
     page = report(results, found, drawn)
     try:
         add_files(place.absolute().parent, {place.name: page})
     except OSError as error:
         raise UserError(f"{place} cannot be written ({error.strerror}): name another file with --out.") from error
-    if results.parent and found.is_default:
-        with translated(store_uri(values.get("tracking.uri"))):
-            keep_report(results.sink, results.parent.run_id, page, drawn)
     say(found.verdicts.sentence)
     say(f"Report: {place}")
+    if results.parent and found.is_default:
+        with translated(store_uri(values.get("tracking.uri"))):
+            keep_report(results.sink, results.parent.run_id, found, page, drawn)
 
 
 def check_place(place: Path) -> None:
     """Raises UserError if a file can never be there, before anything is read for nothing."""
     if place.is_dir() or not place.absolute().parent.is_dir():
         raise UserError(f"--out is {shown(str(place))}, but it must be a file in a folder that is there.")
+    try:
+        check_file_name(place.name)
+    except UserError as error:
+        wrong = "a file's name may have none of \\ : * ? \" < > |"
+        raise UserError(f"--out is {shown(str(place))}, but {wrong}.") from error
 
 
 def compared(values: Mapping[str, Any]) -> tuple[Results, Comparison]:
@@ -90,12 +96,23 @@ def compared(values: Mapping[str, Any]) -> tuple[Results, Comparison]:
     selection = Selection(*(texted(values, key) for key in ("sweep", "experiment", "filter")))
     if selection.sweep is not None and selection.filter is not None:
         raise UserError("Choose runs by sweep= or by filter=, not both.")
-    threshold = values.get("threshold")
-    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-        raise UserError(f"threshold is {shown(threshold)}, but it must be a number: a loss to reach.")
+    threshold = threshold_of(values.get("threshold"))
     results = read_results(store_uri(values.get("tracking.uri")), selection)
     metric = values.get("metric", "final_loss")
     return results, compare(runs_with(results, threshold), str(metric), keys_of(values.get("by")))
+
+
+def threshold_of(value: object) -> float | None:
+    """A loss to reach, if one is given. Raises UserError for what is no number."""
+    if value is None:
+        return None
+    try:
+        threshold = math.nan if isinstance(value, bool) else float(str(value))  # YAML leaves 1e-3 a text
+    except ValueError:
+        threshold = math.nan
+    if math.isnan(threshold):
+        raise UserError(f"threshold is {shown(value)}, but it must be a number: a loss to reach.")
+    return threshold
 
 
 def texted(values: Mapping[str, Any], key: str) -> str | None:

@@ -1,7 +1,7 @@
 """The whole comparison of some runs: their cells, the verdicts, the effects of the keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from pipeline.config import shown
 from pipeline.errors import UserError
 
 PARAMS = ("seed", "numerics", "cell")  # keys without a dot that one may group by
+UNITS = ("data.name", "data.target_scaling", "data.target_divide_by", "training.loss")  # what a loss is measured in
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,15 @@ def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = 
         check_column("by", key, keys_to_choose(runs))
     measure = metric_of(runs, name)
     keys = swept_keys(runs)
-    groups = list(by) or None
+    groups = list(dict.fromkeys(by)) or None
+    told = verdicts(runs, measure, groups)
     return Comparison(
         runs=runs,
         metric=measure,
-        by=tuple(by),
+        by=tuple(groups or ()),
         keys=tuple(keys),
         cells=cell_table(runs, measure, groups),
-        verdicts=verdicts(runs, measure, groups),
+        verdicts=replace(told, sentence=f"{caution(keys, measure)} {told.sentence}".strip()),
         effects=effects(runs, measure, keys),
     )
 
@@ -82,7 +84,22 @@ def runs_with(results: Results, threshold: float | None) -> pd.DataFrame:
 def metrics_of(runs: pd.DataFrame) -> list[str]:
     """The results that runs can be compared by."""
     after = list(runs.columns).index("final_loss")
-    return [str(name) for name in runs.columns[after:] if name != "reached_at" and runs[name].notna().any()]
+    always = ("final_loss", "best_loss")  # also of runs that all diverged
+    return [
+        str(name)
+        for name in runs.columns[after:]
+        if name in always or (name != "reached_at" and runs[name].notna().any())
+    ]
+
+
+def caution(swept: Sequence[str], metric: Metric) -> str:
+    """Why the best need not be better, if losses are measured in different units by the swept keys; else empty."""
+    units = UNITS if metric.name.endswith("loss") else UNITS[:-1]
+    mixed = [key for key in units if key in swept]
+    if not mixed or metric.higher or metric.name == "updates":
+        return ""
+    way_out = " (with training.metrics=[mse], runs also have metric=final_mse)" if mixed == ["training.loss"] else ""
+    return f"Careful: runs that differ in {' and '.join(mixed)} have losses in different units{way_out}."
 
 
 def keys_to_choose(runs: pd.DataFrame) -> list[str]:
@@ -93,4 +110,4 @@ def keys_to_choose(runs: pd.DataFrame) -> list[str]:
 def check_column(word: str, name: str, known: Sequence[str]) -> None:
     """Raises UserError unless `name` is among the columns known."""
     if name not in known:
-        raise UserError(f"{word}={shown(name)} is none of these runs: choose from {', '.join(known)}.")
+        raise UserError(f"{word}={shown(name)} is nothing that these runs have: choose from {', '.join(known)}.")

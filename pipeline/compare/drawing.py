@@ -131,9 +131,10 @@ class LogNumbers(LogFormatter):
 
 
 def log_values(axes: Axes) -> None:
-    """Makes the vertical axis of what is drawn already logarithmic, with plain numbers."""
-    axes.set_yscale("log")
-    log_numbers(axes.yaxis)
+    """Makes the vertical axis of what is drawn already logarithmic, with plain numbers; not if nothing is drawn."""
+    if math.isfinite(axes.dataLim.minposy):  # matplotlib has no log axis without a positive number
+        axes.set_yscale("log")
+        log_numbers(axes.yaxis)
 
 
 def log_numbers(axis: Axis) -> None:

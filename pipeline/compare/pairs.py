@@ -43,7 +43,7 @@ def matrix(frame: pd.DataFrame, metric: Metric, by: Sequence[str] | None) -> Sco
     order = ranking(pd.DataFrame(centres), metric)
     table = table.iloc[order].reset_index(drop=True)
     places = np.argsort(order)[codes]
-    rest = [key for key in swept_keys(runs) if key not in by] if by else []
+    rest = [key for key in swept_keys(runs) if key not in by] if by and "cell" not in by else []
     blocks = runs.sort_values("seed", kind="stable").groupby(["seed", *rest], sort=False, dropna=False)
     seeds = blocks["seed"].first().to_numpy(dtype=np.int64)
     at = (places, blocks.ngroup().sort_index().to_numpy(dtype=np.int64))

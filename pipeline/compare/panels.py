@@ -131,7 +131,7 @@ def strips(runs: pd.DataFrame, table: pd.DataFrame, labels: Sequence[str], metri
             axes.plot([row["median"]], [place], "|", color=INK, markersize=11, markeredgewidth=1.6)
         axes.set_yticks(range(count), [label(name, 60) for name in labels[:count]])
         axes.set_ylim(count - 0.4, -0.6)
-        if metric.log:
+        if metric.log and np.isfinite(axes.dataLim.minposx):
             axes.set_xscale("log")
             log_numbers(axes.xaxis)
         axes.set_xlabel(metric.words)

@@ -21,7 +21,7 @@ from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
 from pipeline.compare.views import run_link
-from pipeline.compare.wording import digits, level, p_text, short_keys, span
+from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
 from pipeline.errors import UserError
 
 MOST_ROWS = 200  # of a table
@@ -113,9 +113,9 @@ def heading(results: Results, comparison: Comparison) -> dict[str, Any]:
     runs = comparison.runs
     diverged = int(runs["diverged_at"].notna().sum())
     counts = [
-        f"{len(runs):,} runs",
-        f"{len(comparison.cells):,} {'groups' if comparison.by else 'cells'}",
-        f"{runs['seed'].nunique():,} seeds",
+        counted(len(runs), "runs"),
+        counted(len(comparison.cells), "groups" if comparison.by else "cells"),
+        counted(runs["seed"].nunique(), "seeds"),
         f"swept: {', '.join(comparison.keys) or 'nothing but the seed'}",
     ]
     counts += [f"{diverged:,} diverged"] * bool(diverged) + [f"{len(results.failures):,} failed"] * bool(

@@ -124,6 +124,7 @@ def select(sink: Sink, uri: str, selection: Selection) -> Results:
     source = source_of(sink)
     parent, title, run_ids = selected(sink, source, uri, selection)
     runs = frame(source.rows(run_ids), run_ids)
+    runs = runs.drop_duplicates("fingerprint", keep="last", ignore_index=True)  # --force: the same run, not a seed more
     if runs.empty:
         raise UserError(
             f"{title} in {public_uri(uri)} has no run to compare: choose another with sweep= or experiment=."

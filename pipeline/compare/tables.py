@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.results import Results
-from pipeline.compare.wording import digits, level, p_text, short_keys, span
+from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
 from pipeline.console import out, say
 
 WIDE = 120  # characters
@@ -18,7 +18,7 @@ WIDE = 120  # characters
 
 def print_all(results: Results, found: Comparison, cells: pd.DataFrame, most: int) -> None:
     """Prints the verdict, the cells, how they compare with the best, and what the keys do."""
-    say(f"{results.title} in {results.shown_uri}: {len(found.runs):,} runs.")
+    say(f"{results.title} in {results.shown_uri}: {counted(len(found.runs), 'runs')}.")
     say("")
     say(found.verdicts.sentence)
     print_cells(found, cells, most)
@@ -32,7 +32,7 @@ def print_cells(found: Comparison, cells: pd.DataFrame, most: int) -> None:
     noun = "groups" if found.by else "cells"
     words = found.metric.words
     names = short_keys(keys)
-    title = f"{words.capitalize()} of {len(cells):,} {noun} over their seeds"
+    title = f"{words.capitalize()} of {counted(len(cells), noun)} over their seeds"
     table = new_table(title)
     for name in names:
         table.add_column(name, overflow="fold")

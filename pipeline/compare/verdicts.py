@@ -215,9 +215,10 @@ def remarks(table: pd.DataFrame, noun: str) -> list[str]:
 
 
 def alike_throughout(scores: Scores) -> bool:
-    """Whether nothing diverged and every seed gives all groups the same score."""
+    """Whether nothing diverged, and every seed gives all groups that have it the same score; some must be in all."""
     same = np.nanmax(scores.blocks, axis=0) == np.nanmin(scores.blocks, axis=0)
-    return bool(same.all() and not np.isinf(scores.blocks).any())
+    in_all = ~np.isnan(scores.blocks).any(axis=0)
+    return bool(same.all() and in_all.any() and not np.isinf(scores.blocks).any())
 
 
 def no_comparison(scores: Scores, metric: Metric, noun: str) -> str:
