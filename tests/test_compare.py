@@ -201,7 +201,7 @@ def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
         (["threshold=.nan"], "threshold is nan, but it must be a number"),
         (["sort=nothing"], "sort=nothing is no column: choose from cell, network.hidden, training.epochs"),
         (["map=seed"], "map=seed must be two keys, like map=network.hidden,training.epochs."),
-        (["map=seed,nothing"], "map=nothing is none of these runs: choose from cell"),
+        (["map=seed,nothing"], "map=nothing is nothing that these runs have: choose from cell"),
         (["sweep=nothing"], "There is no sweep nothing in"),
         (["sweep=latest", "filter=params.seed = '1'"], "Choose runs by sweep= or by filter=, not both."),
         (["nothing=1"], "nothing is not a key here: the keys are sweep, experiment, filter"),
