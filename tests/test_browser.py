@@ -337,6 +337,7 @@ def test_the_sweeps_run_has_the_verdict_the_report_and_the_cells(page: Page, sit
     keep(page, "report-in-mlflow")
     go(page, site.run(site.parent_id, "/artifacts/cells.json"))
     expect(table_rows(page)).to_have_count(1 + CELLS)
+    expect(page.get_by_role("row").nth(1).get_by_role("cell")).to_contain_text(["4 lr2 e1000", "[4]", "1000", "2", "5"])
     keep(page, "cells")
 
 
