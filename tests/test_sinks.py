@@ -194,6 +194,32 @@ def test_both_sinks_write_the_same_rows_to_postgresql(postgres: Server, tmp_path
     let_go()
 
 
+@pytest.mark.parametrize("make", SINKS)
+def test_tags_of_an_experiment_replace_those_of_the_same_name(make: Callable[[str], Sink], empty_store: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    experiment = experiment_in(uri, empty_store)
+    other = MlflowClient(uri).create_experiment("another")
+    sink = make(uri)
+    sink.tag_experiment(other, {"note": "another's"})
+    sink.tag_experiment(experiment.experiment_id, {"note": "first 'ü\"", "kept": "as it is"})
+    sink.tag_experiment(experiment.experiment_id, {"note": "second", "long": "x" * 5000})
+    sink.close()
+    found = MlflowClient(uri).get_experiment(experiment.experiment_id).tags
+    assert {key: found[key] for key in ("note", "kept", "long")} == {
+        "note": "second",
+        "kept": "as it is",
+        "long": "x" * 5000,
+    }
+    assert MlflowClient(uri).get_experiment(other).tags["note"] == "another's"
+    engine = sa.create_engine(uri)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT COUNT(*) FROM experiment_tags WHERE key = 'note'")).scalar()
+    engine.dispose()
+    assert rows == 2
+
+
 @pytest.mark.slow
 def test_the_client_writes_the_same_rows_through_a_server(empty_store: Path, tmp_path: Path) -> None:
     """With several threads at a time, and files that go through the server."""

@@ -14,6 +14,7 @@ from pipeline.compare.results import Selection, frame, select, server_of
 from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
 from pipeline.compare.views import MLFLOW, View, is_known, link, run_link, tags_of, views_of
+from pipeline.compare.wording import short_keys
 from pipeline.console import say, warn
 from pipeline.errors import UserError
 from pipeline.files import local_path
@@ -119,8 +120,9 @@ def comparison_files(found: Comparison) -> dict[str, bytes]:
 
 
 def frame_table(of: pd.DataFrame) -> bytes:
-    """A frame as a table that MLflow's UI draws."""
-    return table(list(map(str, of.columns)), json.loads(of.to_json(orient="values", double_precision=15)))
+    """A frame as a table that MLflow's UI draws: of a column with a dot in its name it would draw no value."""
+    names = [name.replace(".", " ") for name in short_keys(list(map(str, of.columns)))]
+    return table(names, json.loads(of.to_json(orient="values", double_precision=15)))
 
 
 def note_tags(found: Comparison, with_report: bool = False) -> dict[str, str]:

@@ -18,6 +18,7 @@ MLFLOW = "3.17."  # the versions whose UI reads this form
 TAG = "mlflow.sharedViewState."
 LONGEST_TAG = 20_000  # characters that the UI reads of it
 SECTION = "seedbed"
+CARD_HEIGHT = 440  # pixels of a chart, two beside each other: the UI's own three are too narrow for axes with names
 CURVES, TABLE = "CHART", "TABLE"  # the UI's two modes, which only a link can choose
 MOST_KEYS = 6  # columns and axes for swept keys, that a screen has room for
 LOSS, RESULT = "curve/loss", "result/log10_best_loss"
@@ -131,6 +132,8 @@ def state(
                 "isReordered": True,
                 "deleted": False,
                 "isGenerated": False,
+                "columns": min(len(charts), 2),
+                "cardHeight": CARD_HEIGHT,
             }
         ],
         "viewMaximized": False,
