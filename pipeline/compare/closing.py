@@ -13,7 +13,7 @@ from pipeline.compare.comparison import Comparison, compare
 from pipeline.compare.results import Selection, frame, select, server_of
 from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
-from pipeline.compare.views import MLFLOW, View, is_known, link, run_link, tags_of, views_of
+from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, run_link, tags_of, views_of
 from pipeline.compare.wording import short_keys
 from pipeline.console import say, warn
 from pipeline.errors import UserError
@@ -145,6 +145,8 @@ def experiment_note(parent: Parent, views: Sequence[View], found: Comparison, wi
     name = "Report of the latest sweep" if with_report else "Cells of the latest sweep"
     links.append((name, run_link(parent.experiment.experiment_id, parent.run_id, page)))
     listed = "\n".join(f"- [{name}]({address})" for name, address in links)
+    if len(found.runs) > MOST_DRAWN:
+        listed += f"\n\nMLflow draws {MOST_DRAWN} runs at a time: those of the first seeds, or the best ones."
     return f"{found.verdicts.sentence}\n\n{listed}\n"
 
 
