@@ -6,6 +6,7 @@ Screenshots go to ci-artifacts/, or to the folder SEEDBED_SCREENSHOTS: look at t
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
-from pipeline.ui import free_port
-from tests.conftest import seedbed
+from pipeline.ui import HOST
+from tests.conftest import seedbed, shared
 
-# One sweep and one server serve all of these: with `--dist loadgroup` they are one worker's.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SWEEP = (
@@ -82,13 +82,25 @@ def ui_command(uri: str, port: int) -> list[str]:
     return [sys.executable, "-m", "pipeline", "ui", f"tracking.uri={uri}", "--port", str(port)]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A real sweep and the real UI on it."""
-    folder = tmp_path_factory.mktemp("seen")
+def own_port() -> int:
+    """A free port that no other worker of these tests is given too."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def sweep_in(folder: Path) -> None:
+    """The sweep; what it printed is in `said`."""
     done = seedbed(*SWEEP, cwd=folder)
     assert done.returncode == 0, done.stderr
-    words = ui_command(f"sqlite:///{folder}/mlflow.db", free_port(None))
+    (folder / "said").write_text(done.stdout, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A real sweep, made once, and the real UI on it."""
+    folder = shared(tmp_path_factory, "seen", sweep_in)
+    words = ui_command(f"sqlite:///{folder}/mlflow.db", own_port())
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         told = ""
@@ -97,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             assert line, told
             told += line
         (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
-        yield Site(folder, done.stdout, address)
+        yield Site(folder, (folder / "said").read_text(encoding="utf-8"), address)
         process.terminate()
         process.wait(30)
 

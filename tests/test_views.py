@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.compare import views
-from pipeline.compare.views import LONGEST_TAG, TAG, View, tags_of, views_of, written
+from pipeline.compare.views import BEST_FIRST, BY_SEED, LONGEST_TAG, TAG, View, tags_of, views_of, written
 from tests.conftest import in_process
 
 KEYS = ["network.hidden", "seed", "training.learning_rate", "training.epochs"]
@@ -64,6 +64,8 @@ def test_swept_keys_are_columns_and_axes_as_far_as_there_is_room() -> None:
 def test_curves_are_grouped_with_a_log_axis() -> None:
     found = by_id(views_of("a sweep", KEYS, 1000))
     groups = {name: found[f"seedbed-{name}"].state["groupBy"] for name in ("curves", "cells", "runs")}
+    order = {name: found[f"seedbed-{name}"].state["orderByKey"] for name in ("curves", "cells", "axes", "runs", "best")}
+    assert order == {"curves": BY_SEED, "cells": BY_SEED, "axes": BY_SEED, "runs": BEST_FIRST, "best": BEST_FIRST}
     assert groups["runs"] is None
     assert groups["curves"]["groupByKeys"] == [{"mode": "param", "groupByData": "network.hidden"}]
     assert groups["cells"]["groupByKeys"] == [{"mode": "tag", "groupByData": "cell"}]

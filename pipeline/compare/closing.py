@@ -13,7 +13,7 @@ from pipeline.compare.comparison import Comparison, compare
 from pipeline.compare.results import Selection, frame, select, server_of
 from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
-from pipeline.compare.views import MLFLOW, View, is_known, link, run_link, tags_of, views_of
+from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, run_link, tags_of, views_of
 from pipeline.compare.wording import short_keys
 from pipeline.console import say, warn
 from pipeline.errors import UserError
@@ -158,6 +158,8 @@ def write_note(sink: Sink, parent: Parent, views: Sequence[View], found: Compari
     links = [(view.name, link(experiment_id, view)) for view in views]
     links.append((about, run_link(experiment_id, parent.run_id, file)))
     listed = "\n".join(f"- [{name}]({address})" for name, address in links)
+    if len(found.runs) > MOST_DRAWN:
+        listed += f"\n\nMLflow draws {MOST_DRAWN} runs at a time: those of the first seeds, or the best ones."
     sink.tag_experiment(experiment_id, {NOTE: f"{found.verdicts.sentence}\n\n{listed}\n"})
 
 

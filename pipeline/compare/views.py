@@ -22,6 +22,8 @@ CARD_HEIGHT = 440  # pixels of a chart, two beside each other: the UI's own thre
 CURVES, TABLE = "CHART", "TABLE"  # the UI's two modes, which only a link can choose
 MOST_KEYS = 6  # columns and axes for swept keys, that a screen has room for
 LOSS, RESULT = "curve/loss", "result/log10_best_loss"
+BEST_FIRST, BY_SEED = "metrics.`result/final_loss`", "params.`seed`"
+MOST_DRAWN = 100  # runs that the UI loads, which are all it draws and groups
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def views_of(sweep: str | None, keys: Sequence[str], epochs: int) -> list[View]:
     """The Views of a sweep, or of all trained runs of its experiment; `keys` are the swept ones, shown as columns.
 
     Curves are those of the runs with the most `epochs`: shorter ones are their beginnings, and the UI draws the average
-    of unequal ones as a saw.
+    of unequal ones as a saw. Where runs stand for all of them they are in order of their seeds: the UI draws the first
+    MOST_DRAWN it finds, and of the best ones only it would show groups that are better than they are.
     """
     runs = "tags.fingerprint LIKE '%'" if sweep is None or {"'", '"'} <= set(sweep) else f"tags.sweep = {quoted(sweep)}"
     shown = [key for key in keys if key != "seed"][:MOST_KEYS]
@@ -54,6 +57,7 @@ def views_of(sweep: str | None, keys: Sequence[str], epochs: int) -> list[View]:
     results = [bar("result/best_loss"), bar(RESULT)]
     axes = parallel([*shown, "seed"], ["result/log10_best_loss"])
 
+    by_width = ("param", "network.hidden")
     longest = f"{runs} AND params.`training.epochs` = '{epochs}'"
 
     def view(view_id: str, name: str, mode: str, *given: Any, **more: Any) -> View:
@@ -61,10 +65,10 @@ def views_of(sweep: str | None, keys: Sequence[str], epochs: int) -> list[View]:
 
     return [
         view("runs", "All runs: settings and results", TABLE, runs, curves),
-        view("curves", "Loss curves by architecture", CURVES, longest, curves, group=("param", "network.hidden")),
-        view("cells", "Loss curves by cell", CURVES, longest, curves, group=("tag", "cell")),
+        view("curves", "Loss curves by architecture", CURVES, longest, curves, group=by_width, order=BY_SEED),
+        view("cells", "Loss curves by cell", CURVES, longest, curves, group=("tag", "cell"), order=BY_SEED),
         view("best", "Ten best runs", CURVES, runs, [*curves, *results], hidden="FIRST_10_RUNS"),
-        view("axes", "Parallel coordinates", CURVES, runs, [axes]),
+        view("axes", "Parallel coordinates", CURVES, runs, [axes], order=BY_SEED),
     ]
 
 
@@ -102,10 +106,12 @@ def state(
     columns: Sequence[str],
     runs: str,
     charts: Sequence[dict[str, Any]],
+    *,
     group: tuple[str, str] | None = None,
     hidden: str = "SHOWALL",
+    order: str = BEST_FIRST,
 ) -> dict[str, Any]:
-    """What the UI keeps of a page: the filter `runs`, the best runs first, and what is drawn of which of them."""
+    """What the UI keeps of a page: the filter `runs`, their order, and what is drawn of which of them."""
     grouped = (
         {"aggregateFunction": "average", "groupByKeys": [{"mode": group[0], "groupByData": group[1]}]}
         if group
@@ -113,7 +119,7 @@ def state(
     )
     return {
         "searchFilter": runs,
-        "orderByKey": "metrics.`result/final_loss`",
+        "orderByKey": order,
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
