@@ -13,7 +13,7 @@ import pytest
 from pipeline.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
 from pipeline.errors import UserError
 from pipeline.postgres import USER
-from pipeline.ui import free_port
+from tests.ports import own_port
 from tests.postgres import Server
 
 SOON = 5.0  # seconds within which a server's trouble must be told
@@ -55,7 +55,7 @@ def refusal(call: Callable[[str], None], uri: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "postgresql", "postgresql+psycopg", "mysql+pymysql", "mssql"])
 def test_a_server_that_is_down_is_told_at_once(scheme: str) -> None:
-    told = refusal(check_uri, f"{scheme}://me:secret@127.0.0.1:{free_port(None)}/runs?key=secret")
+    told = refusal(check_uri, f"{scheme}://me:secret@127.0.0.1:{own_port()}/runs?key=secret")
     assert told.startswith(f"No server answers at {scheme}://127.0.0.1:")
     assert told.endswith("(Connection refused): start it, or change tracking.uri.")
     assert "secret" not in told

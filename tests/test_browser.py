@@ -6,7 +6,6 @@ Screenshots go to ci-artifacts/, or to the folder SEEDBED_SCREENSHOTS: look at t
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
-from pipeline.ui import HOST
 from tests.conftest import seedbed, shared
+from tests.ports import own_port
 
 pytestmark = pytest.mark.slow
 
@@ -80,13 +79,6 @@ def ui_command(uri: str, port: int) -> list[str]:
     if ready.returncode == 0:
         return ["make", "-C", str(ROOT), "ui", f"TRACKING_URI={uri}", f"ARGS=--port {port}"]
     return [sys.executable, "-m", "pipeline", "ui", f"tracking.uri={uri}", "--port", str(port)]
-
-
-def own_port() -> int:
-    """A free port that no other worker of these tests is given too."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def sweep_in(folder: Path) -> None:

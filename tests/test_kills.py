@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ui import free_port
+from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
@@ -169,7 +169,7 @@ def test_a_sweep_into_postgresql_killed_at_random_moments(
 
 @pytest.mark.slow
 def test_a_sweep_over_http_killed_at_random_moments(undisturbed: Command, tmp_path: Path) -> None:
-    port = free_port(None, 5900)
+    port = own_port()
     command = over_http(tmp_path / "here", port)
     with serving(command.folder, port):
         assert killed_and_ended(iter([command]), undisturbed, 3, 3, random.Random(f"http {SEED}")).total() == 3

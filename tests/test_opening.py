@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.ui import free_port
 from tests.conftest import in_process
+from tests.ports import own_port
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def test_a_server_that_refuses_is_told_with_what_to_do(
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
 def test_a_server_that_is_down_is_told(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    address = f"{scheme}://127.0.0.1:{free_port(None)}"
+    address = f"{scheme}://127.0.0.1:{own_port()}"
     assert in_process(["sweep", "data=cat_shop", "seed=0,1", f"tracking.uri={address}"], tmp_path) == 1
     assert f"No server answers at {address}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

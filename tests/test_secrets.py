@@ -14,9 +14,10 @@ from pipeline import credentials
 from pipeline.config import DataConfig, RunConfig, TrackingConfig
 from pipeline.credentials import Redacted, has_secret, hidden, public_text, public_uri, redacted
 from pipeline.errors import UserError
-from pipeline.ui import free_port, server
+from pipeline.ui import server
 from pipeline.words import without_secret
 from tests.conftest import in_process, seedbed
+from tests.ports import own_port
 
 PASSWORD = "hunter2%40xyzzy"  # noqa: S105 - encoded: it is hunter2@xyzzy
 PARTS = ("hunter2", "xyzzy")
@@ -231,7 +232,7 @@ def test_with_a_server_that_answers_the_password_is_stored_nowhere(tmp_path: Pat
     store.mkdir()
     work.mkdir()
     assert in_process(["train", "training.epochs=2"], store) == 0
-    port = free_port(None)
+    port = own_port()
     with server(f"sqlite:///{store}/mlflow.db", port):
         uri = ADDRESS.replace(":9", f":{port}")
         for words in (("train",), ("sweep", "seed=1,2"), ("sweep", "seed=3,4", *BASIC)):
@@ -244,7 +245,7 @@ def test_with_a_server_that_answers_the_password_is_stored_nowhere(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
 def test_a_server_that_is_started_has_its_address_on_no_command_line(store: Path) -> None:
-    with server(f"sqlite+pysqlite:///{store}/mlflow.db?timeout=54321", free_port(None)):
+    with server(f"sqlite+pysqlite:///{store}/mlflow.db?timeout=54321", own_port()):
         time.sleep(1)
         lines = []
         for process in Path("/proc").glob("[0-9]*"):

@@ -24,8 +24,8 @@ from pipeline import postgres as postgres_room
 from pipeline.errors import UserError
 from pipeline.leash import identity, let_go, on_leash
 from pipeline.postgres import Cluster, account, check_driver, program
-from pipeline.ui import free_port
 from tests.conftest import in_process, seedbed
+from tests.ports import own_port
 
 SWEEP = ("sweep", "data=cat_shop", "training.epochs=20", "tracking=server", "tracking.experiment=shared")
 
@@ -227,7 +227,7 @@ def test_what_a_killed_postgres_leaves_does_not_stop_the_next(open_folder: Path)
     """Not even if its process id belongs to another process of the same user by now."""
     cluster = Cluster(open_folder / "postgres", open_folder / "pgpass")
     cluster.make()
-    port, log = free_port(None, 54400), open_folder / "log"
+    port, log = own_port(), open_folder / "log"
     named = cluster.folder / "postmaster.pid"
     with cluster.running(port, log) as process:
         lines = named.read_text().splitlines()
@@ -277,7 +277,7 @@ def refused(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) 
 def test_without_a_server_training_says_so_within_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = free_port(None, 55000)
+    port = own_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     words = ["train", "data=cat_shop", "training.epochs=20", "tracking=server"]
     refused(words, tmp_path, capsys)  # imports what the command needs, which takes seconds of its own

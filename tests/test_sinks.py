@@ -14,7 +14,8 @@ from pipeline.bulk import BulkSink, is_known
 from pipeline.client import ClientSink
 from pipeline.database import ENGINES, prepare, watch_connections
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
-from pipeline.ui import free_port, server
+from pipeline.ui import server
+from tests.ports import own_port
 from tests.postgres import Server
 
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "datasets", "inputs", "input_tags")
@@ -228,7 +229,7 @@ def test_the_client_writes_the_same_rows_through_a_server(empty_store: Path, tmp
         folder.mkdir()
         shutil.copy(empty_store / "mlflow.db", folder / "mlflow.db")
     uris = [f"sqlite:///{folder}/mlflow.db" for folder in folders]
-    port = free_port(None)
+    port = own_port()
     with server(uris[1], port):
         address = f"http://127.0.0.1:{port}"
         experiments = [experiment_in(uri, folder) for uri, folder in zip((uris[0], address), folders, strict=True)]

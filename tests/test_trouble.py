@@ -23,8 +23,8 @@ from pipeline.errors import UserError
 from pipeline.outbox import Outbox
 from pipeline.postgres import HOST, Cluster
 from pipeline.track import Store
-from pipeline.ui import free_port
 from tests.conftest import seedbed
+from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import (
@@ -100,7 +100,7 @@ def silent_port() -> Iterator[int]:
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
 @pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["nobody", "silent"])
 def test_a_server_that_is_down_at_the_start_is_one_sentence_within_5_seconds(scheme: str, silent: bool) -> None:
-    with silent_port() if silent else contextlib.nullcontext(free_port(None, 5600)) as port:
+    with silent_port() if silent else contextlib.nullcontext(own_port()) as port:
         started = time.monotonic()
         with pytest.raises(UserError, match=rf"^(No server answers at|The store) {re.escape(scheme)}://.*\.$"):
             Store(TrackingConfig(uri=f"{scheme}://{HOST}:{port}" + ("/db" if scheme != "http" else "")), print)
@@ -108,7 +108,7 @@ def test_a_server_that_is_down_at_the_start_is_one_sentence_within_5_seconds(sch
 
 
 def test_a_command_whose_server_is_down_says_so_and_trains_nothing(tmp_path: Path) -> None:
-    address = f"http://{HOST}:{free_port(None, 5600)}"
+    address = f"http://{HOST}:{own_port()}"
     done = seedbed("sweep", "data=cat_shop", "seed=0,1", f"tracking.uri={address}", cwd=tmp_path)
     expected = f"error: No server answers at {address} (Connection refused): start it, or change tracking.uri.\n"
     assert (done.returncode, done.stderr) == (1, expected)
@@ -134,7 +134,7 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
     undisturbed: Command,
     tmp_path: Path,
 ) -> None:
-    port = free_port(None, 5700)
+    port = own_port()
     command = over_http(tmp_path / "here", port)
     with serving(command.folder, port) as process, command.started() as sweep:
         eventually(has_run(command, lost_at), 120)
@@ -152,7 +152,7 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
 
 @pytest.mark.slow
 def test_a_frozen_server_is_given_up_within_a_minute(undisturbed: Command, tmp_path: Path) -> None:
-    port = free_port(None, 5700)
+    port = own_port()
     command = over_http(tmp_path / "here", port)
     with serving(command.folder, port) as process:
         with command.started() as sweep:
@@ -184,7 +184,7 @@ def test_postgresql_stopped_in_the_middle_gets_all_when_it_is_back(
     undisturbed: Command,
     tmp_path: Path,
 ) -> None:
-    port = free_port(None, 5800)
+    port = own_port()
     log = cluster.folder.parent / "log"
     own = Server(port, cluster.password)
     with cluster.running(port, log):
