@@ -66,7 +66,8 @@ class Started:
 @contextlib.contextmanager
 def started(folder: Path, *words: str) -> Iterator[Started]:
     """`seedbed server` in a folder; SIGKILLed at the end if it is still there."""
-    command = [sys.executable, "-m", "pipeline", "server", *words]
+    port = [] if "--port" in words else ["--port", str(own_port())]
+    command = [sys.executable, "-m", "pipeline", "server", *words, *port]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:

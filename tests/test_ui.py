@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import in_process
+from tests.ports import own_port
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kind: signal.Signals) -> None:
-    words = [sys.executable, "-m", "pipeline", "ui"]
+    words = [sys.executable, "-m", "pipeline", "ui", "--port", str(own_port())]
     with subprocess.Popen(words, cwd=store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         told = ""
