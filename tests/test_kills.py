@@ -55,7 +55,7 @@ def files_are_written(command: Command) -> bool:
 
 def parent_is_closed(command: Command) -> bool:
     tables = [place / "artifacts" / "runs.json" for place in run_folders(command)]
-    return "Best cells" in command.said() or any(is_new(file, command) for file in tables)
+    return "over their seeds" in command.said() or any(is_new(file, command) for file in tables)
 
 
 def run_folders(command: Command) -> list[Path]:

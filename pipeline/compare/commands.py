@@ -26,7 +26,6 @@ from pipeline.verbs import check_keys, key_values
 
 SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
 COMPARING = ("metric", "by", "threshold")
-FORMATS = ("table", "csv", "json", "markdown", "parquet")
 SORT, MAP = "sort", "map"
 
 

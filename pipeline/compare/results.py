@@ -21,9 +21,8 @@ from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.sink import Sink
 from pipeline.sinks import existing_sink, is_trouble, translated
+from pipeline.ui import FIRST_PORT, HOST
 
-HEAD = ["run_id", "name", "status", "experiment_id", "seconds"]
-UI = "http://127.0.0.1:5000"  # the usual address of `seedbed ui` (ui.py)
 RESULTS = "result/"
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
 CONSTANTS = {"True": True, "False": False, "None": None}
@@ -134,7 +133,7 @@ def select(sink: Sink, uri: str, selection: Selection) -> Results:
 
 def server_of(uri: str) -> str:
     """Where MLflow's UI is for a store: the store itself if it is a server, else where `seedbed ui` serves it."""
-    return (public_uri(uri) or "").rstrip("/") if uri.startswith("http") else UI
+    return (public_uri(uri) or "").rstrip("/") if uri.startswith("http") else f"http://{HOST}:{FIRST_PORT}"
 
 
 def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:
