@@ -618,7 +618,7 @@ def test_ctrl_c_stops_a_sweep_keeps_what_is_finished_and_leaves_no_worker(
         took = time.monotonic() - at
         eventually(lambda: not session(process.pid), 2)
         assert "Traceback" not in process.stderr.read() if process.stderr else False
-    assert took < 4, "about a second on a quiet machine"
+    assert took < 20, "about a second on a quiet machine"
     kept = statuses(empty_store)
     assert set(kept) == {"FINISHED", "parent KILLED"}
     assert 0 < kept.count("FINISHED") < 16
@@ -649,5 +649,5 @@ def test_ctrl_c_stops_a_sweep_without_a_store(
         assert process.stderr
         if times == 1:
             assert process.stderr.read().strip().splitlines()[-1:] == ["interrupted"]
-    assert took < 4, "a fraction of a second on a quiet machine"
+    assert took < 20, "a fraction of a second on a quiet machine"
     assert not list(tmp_path.iterdir())
