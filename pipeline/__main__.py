@@ -305,6 +305,18 @@ def reproduce(words: tuple[str, ...], sample: int, everything: bool, stacked: bo
 
 @cli.command()
 @click.argument("words", nargs=-1)
+def diff(words: tuple[str, ...]) -> None:
+    """Say what two kept runs differ in: config, data, code, environment, results.
+
+    WORDS: two run ids, and tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
+    """
+    from pipeline.prove.commands import diff as diff_runs
+
+    diff_runs(words)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
 def sync(words: tuple[str, ...]) -> None:
     """Send results that wait to their store.
 

@@ -33,8 +33,8 @@ CONSTANTS = {"True": True, "False": False, "None": None}
 class Selection:
     """Which runs to compare: those of a sweep (the latest, or by its name or run id), of an experiment, or a filter's.
 
-    Or `runs`, by their ids. `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means all
-    of its FINISHED runs.
+    Or `runs`, by their ids. `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means
+    all of its FINISHED runs.
     """
 
     sweep: str | None = None

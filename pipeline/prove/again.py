@@ -23,7 +23,7 @@ FILES = ("loss.npz", "weights.npz", "predictions.npz")
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an array of a file first differs from what training gives: `kept` and `again` are the numbers there.
+    """Where an array of a file first differs from what training gives: `kept` and `now` are what is there, as text.
 
     `ulps` is how many float64 lie between them, None where one is no number; `count` of `size` numbers differ.
     """
@@ -31,17 +31,17 @@ class Difference:
     file: str
     array: str
     place: str
-    kept: float
-    again: float
+    kept: str
+    now: str
     ulps: int | None
     count: int
     size: int
 
     def __str__(self) -> str:
         apart = "" if self.ulps is None else f", {self.ulps:,} ulps apart"
-        numbers = f"kept {self.kept!r}, now {self.again!r}{apart}"
-        many = f"{self.count:,} of {self.size:,} differ"
-        return f"{self.file}: {self.array} first differs at {self.place}: {numbers} ({many})"
+        many = f" ({self.count:,} of {self.size:,} differ)" if self.size else ""
+        where = f"{self.file}: {self.array} first differs at {self.place}"
+        return f"{where}: kept {self.kept}, now {self.now}{apart}{many}"
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def differing(file: str, kept: Arrays, now: Arrays) -> list[Difference]:
     for name in dict.fromkeys([*now, *kept]):
         if name not in kept or name not in now or kept[name].shape != now[name].shape:
             shapes = [str(arrays[name].shape) if name in arrays else "missing" for arrays in (kept, now)]
-            place = f"its shape (kept: {shapes[0]}, now: {shapes[1]})"
-            found.append(Difference(file, name, place, np.nan, np.nan, None, 0, 0))
+            found.append(Difference(file, name, "its shape", *shapes, None, 0, 0))
         elif kept[name].dtype != now[name].dtype or kept[name].tobytes() != now[name].tobytes():
             found.append(first_difference(file, name, kept[name], now[name]))
     return found
@@ -131,13 +130,17 @@ def differing(file: str, kept: Arrays, now: Arrays) -> list[Difference]:
 def first_difference(file: str, name: str, kept: NDArray[Any], now: NDArray[Any]) -> Difference:
     """Where two arrays of one shape first differ."""
     if kept.dtype.kind != "f" or now.dtype != kept.dtype:
-        count = int((kept != now).sum()) if kept.dtype == now.dtype else kept.size
-        return Difference(file, name, f"its values ({kept.dtype}, {now.dtype})", np.nan, np.nan, None, count, kept.size)
+        if now.dtype != kept.dtype:
+            return Difference(file, name, "its type", str(kept.dtype), str(now.dtype), None, 0, 0)
+        unlike = np.flatnonzero((kept != now).ravel())
+        at = int(unlike[0])
+        values = (str(array.ravel()[at]) for array in (kept, now))
+        return Difference(file, name, f"place {at}", *values, None, len(unlike), kept.size)
     unequal = kept.view(np.int64) != now.view(np.int64)
     place = tuple(int(axis) for axis in np.argwhere(unequal)[0])
     before, after = float(kept[place]), float(now[place])
-    count = int(unequal.sum())
-    return Difference(file, name, told_place(file, name, place), before, after, ulps(before, after), count, kept.size)
+    apart, count = ulps(before, after), int(unequal.sum())
+    return Difference(file, name, told_place(file, name, place), repr(before), repr(after), apart, count, kept.size)
 
 
 def told_place(file: str, name: str, place: tuple[int, ...]) -> str:

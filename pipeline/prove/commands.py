@@ -12,6 +12,7 @@ from pipeline.compare.results import Results, Selection, read_results
 from pipeline.console import Display, counted, out, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.prove.again import Proof, prove
+from pipeline.prove.differ import differences, parts_alike
 from pipeline.verbs import check_keys, key_values
 
 KEYS = ("run", "sweep", "experiment", "tracking.uri")
@@ -74,3 +75,26 @@ def print_proofs(proofs: Sequence[Proof]) -> None:
 def verdict(proof: Proof) -> str:
     """One word for a proof."""
     return "IDENTICAL" if proof.is_identical else "DIFFERENT" if proof.differences else "BROKEN"
+
+
+def diff(words: Sequence[str]) -> None:
+    """Prints what two runs differ in."""
+    run_ids = [word for word in words if "=" not in word]
+    values = key_values([word for word in words if "=" in word])
+    check_keys(values, ("tracking.uri",))
+    if len(run_ids) != 2:
+        raise UserError(f"Name two runs by their ids: {len(run_ids)} were given.")
+    results = read_results(store_uri(values.get("tracking.uri")), Selection(runs=tuple(run_ids)))
+    missing = [run_id for run_id in run_ids if run_id not in results.run_ids]
+    if missing:
+        raise UserError(f"There is no finished run {missing[0]} in {results.shown_uri}: choose another.")
+    lines = differences(*(results.kept(run_id) for run_id in run_ids))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("part", "what", run_ids[0][-8:], run_ids[1][-8:]):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(line.part, *map(Text, (line.what, line.one, line.other)))
+    if lines:
+        out.print(table)
+    alike = parts_alike(lines)
+    say(f"The same: {', '.join(alike)}." if alike else "Nothing is the same.")
