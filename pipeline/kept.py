@@ -56,15 +56,15 @@ class KeptRun:
         version has no such config.
         """
         kinds = get_type_hints(RunConfig)
-        values: dict[str, Any] = dict(self.config)
         try:
+            values: dict[str, Any] = dict(self.config)
             for key in ("data", "network", "init", "training"):
                 values[key] = kinds[key](**values[key])
             if epochs is not None:
                 values["training"] = replace(values["training"], epochs=epochs)
             values |= {"numerics": self.numerics, "tracking": TrackingConfig(), "executor": ExecutorConfig()}
             return make_run(RunConfig(**values))
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, yaml.YAMLError) as error:
             raise UserError(
                 f"config.yaml of run {self.run_id} is not as this version of Seedbed writes it: use the version that "
                 "made the run."

@@ -120,8 +120,8 @@ def differing(file: str, kept: Arrays, now: Arrays) -> list[Difference]:
     found = []
     for name in dict.fromkeys([*now, *kept]):
         if name not in kept or name not in now or kept[name].shape != now[name].shape:
-            shapes = [str(arrays[name].shape) if name in arrays else "missing" for arrays in (kept, now)]
-            found.append(Difference(file, name, "its shape", *shapes, None, 0, 0))
+            before, after = (str(arrays[name].shape) if name in arrays else "missing" for arrays in (kept, now))
+            found.append(Difference(file, name, "its shape", before, after, None, 0, 0))
         elif kept[name].dtype != now[name].dtype or kept[name].tobytes() != now[name].tobytes():
             found.append(first_difference(file, name, kept[name], now[name]))
     return found
@@ -134,13 +134,13 @@ def first_difference(file: str, name: str, kept: NDArray[Any], now: NDArray[Any]
             return Difference(file, name, "its type", str(kept.dtype), str(now.dtype), None, 0, 0)
         unlike = np.flatnonzero((kept != now).ravel())
         at = int(unlike[0])
-        values = (str(array.ravel()[at]) for array in (kept, now))
-        return Difference(file, name, f"place {at}", *values, None, len(unlike), kept.size)
+        before, after = str(kept.ravel()[at]), str(now.ravel()[at])
+        return Difference(file, name, f"place {at}", before, after, None, len(unlike), kept.size)
     unequal = kept.view(np.int64) != now.view(np.int64)
     place = tuple(int(axis) for axis in np.argwhere(unequal)[0])
-    before, after = float(kept[place]), float(now[place])
-    apart, count = ulps(before, after), int(unequal.sum())
-    return Difference(file, name, told_place(file, name, place), repr(before), repr(after), apart, count, kept.size)
+    values = float(kept[place]), float(now[place])
+    where, count = told_place(file, name, place), int(unequal.sum())
+    return Difference(file, name, where, repr(values[0]), repr(values[1]), ulps(*values), count, kept.size)
 
 
 def told_place(file: str, name: str, place: tuple[int, ...]) -> str:
