@@ -1,17 +1,26 @@
 """Where a run was trained: versions, processor, git commit. Kept with every run as environment.json."""
 
 import functools
+import hashlib
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 
-from pipeline.identity import code_digest
+from pipeline.credentials import redacted
+from pipeline.identity import code_digest, code_digests, is_secret
 from pipeline.paths import PACKAGE
 
-PACKAGES = ("seedbed", "numpy", "hydra-core", "omegaconf", "mlflow", "pandas")
+PACKAGES = ("seedbed", "numpy", "scipy", "hydra-core", "omegaconf", "mlflow", "pandas")
+# Variables that may change what is computed, or how fast. No others are kept: they may hold secrets.
+VARIABLES = (
+    *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("OPENBLAS_CORETYPE", "MKL_NUM_THREADS", "MKL_CBWR", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
+)
 
 
 def version(package: str) -> str | None:
@@ -30,29 +39,59 @@ def environment() -> dict[str, Any]:
     build: Any = np.show_config(mode="dicts")
     blas = build.get("Build Dependencies", {}).get("blas", {})
     return {
+        "command": command_line(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "packages": {name: version(name) for name in PACKAGES},
         "cpu_features": build.get("SIMD Extensions", {}),
-        "blas": {key: blas.get(key) for key in ("name", "version")},
+        "blas": {key: blas.get(key) for key in ("name", "version")} | blas_in_use(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "lock": lock_digest(),
         "numerics_code": code_digest(),
+        "numerics_files": code_digests(),
         "git": git_state(),
     }
 
 
+def command_line() -> str:
+    """The command of this process, without what may be a password."""
+    return redacted(shlex.join(["seedbed", *(word for word in sys.argv[1:] if not is_secret(word))]))
+
+
+def blas_in_use() -> dict[str, Any]:
+    """The kernel that NumPy's BLAS has chosen for this processor, and its threads; empty where that is not known."""
+    import threadpoolctl  # 10 ms
+
+    for library in threadpoolctl.threadpool_info():
+        if library.get("user_api") == "blas" and "numpy" in library.get("filepath", ""):
+            return {"kernel": library.get("architecture"), "threads": library.get("num_threads")}
+    return {}
+
+
+def lock_digest() -> str | None:
+    """16 hex digits of the checkout's requirements.lock; None where there is none."""
+    lock = PACKAGE.parent / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else None
+
+
 @functools.cache
 def git_state() -> dict[str, str]:
-    """`commit` and `dirty` (true or false) of the checkout this package runs from; empty if it is no checkout."""
+    """`commit` and `dirty` (true or false) of the checkout this package runs from; empty if it is no checkout.
+
+    A dirty one has the digest of its `diff` too, 16 hex digits; files that git does not know are not in it.
+    """
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return {}
     try:
-        commit, status = (
-            subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True, timeout=20).stdout
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        commit, status, diff = (
+            subprocess.run(["git", "-C", root, *words], capture_output=True, check=True, timeout=20).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"), ("diff", "HEAD"))
         )
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": commit.strip(), "dirty": "true" if status.strip() else "false"}
+    if not status.strip():
+        return {"commit": commit.decode().strip(), "dirty": "false"}
+    return {"commit": commit.decode().strip(), "dirty": "true", "diff": hashlib.sha256(diff).hexdigest()[:16]}

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,15 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
         dataset=dataset,
         numerics=numerics,
         identity=identity,
-        fingerprint=digest({"config": identity, "code": code_digest()}),
+        fingerprint=fingerprint_of(identity, code_digest()),
         cell_digest=digest(cell),
         overrides=tuple(overrides),
     )
+
+
+def fingerprint_of(identity: Mapping[str, Any], code: str) -> str:
+    """The fingerprint of a run with this flat config, trained by code with this digest."""
+    return digest({"config": identity, "code": code})
 
 
 def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str, Any]:
@@ -141,7 +146,18 @@ def digest(value: Any) -> str:
 @functools.cache
 def code_digest() -> str:
     """Digest of the modules that decide a result. Comments, docstrings and layout do not count."""
-    return digest({name: bare_source((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in NUMERICS_CODE})
+    return digest(bare_sources())
+
+
+@functools.cache
+def code_digests() -> dict[str, str]:
+    """16 hex digits for each of those modules."""
+    return {name: digest(text)[:16] for name, text in bare_sources().items()}
+
+
+def bare_sources() -> dict[str, str]:
+    """The modules that decide a result, by name, without comments, docstrings and layout."""
+    return {name: bare_source((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in NUMERICS_CODE}
 
 
 def bare_source(source: str) -> str:

@@ -75,7 +75,14 @@ class Reader:
             with translated(self.uri, about=f"file {name} of run {run_id}"):
                 return Path(self.client.download_artifacts(run_id, name)).read_bytes()
 
-        return KeptRun(run_id, read, data.params["numerics"], int(data.metrics["result/updates"]), diverged_at)
+        return KeptRun(
+            run_id,
+            data.tags["fingerprint"],
+            read,
+            data.params["numerics"],
+            int(data.metrics["result/updates"]),
+            diverged_at,
+        )
 
     def experiment_id(self, name: str) -> str:
         """The id of an MLflow experiment. Raises UserError, with the names there are, if there is none."""

@@ -147,12 +147,18 @@ def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str,
         "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"]))}),
         "predictions.json": table(columns, data[:MAX_TABLE_ROWS]),
         "predictions.npz": npz(prediction_arrays(columns, data)),
-        "config.yaml": config_yaml(run.config),
-        "environment.json": json.dumps({**environment, "numerics": run.numerics}, indent=2).encode(),
     }
     if run.parameters <= MAX_TABLE_WEIGHTS:
         kept["weights.json"] = table(*weight_table(run, result))
-    return kept
+    kept["config.yaml"] = config_yaml(run.config)
+    digests = {name: file_digest(content) for name, content in kept.items()}
+    about = {**environment, "numerics": run.numerics, "files": digests}
+    return kept | {"environment.json": json.dumps(about, indent=2).encode()}
+
+
+def file_digest(content: bytes) -> str:
+    """16 hex digits of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:

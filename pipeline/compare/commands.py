@@ -92,7 +92,7 @@ def check_place(place: Path) -> None:
 
 def compared(values: Mapping[str, Any]) -> tuple[Results, Comparison]:
     """The runs that words select, and their comparison."""
-    selection = Selection(*(texted(values, key) for key in ("sweep", "experiment", "filter")))
+    selection = Selection(texted(values, "sweep"), texted(values, "experiment"), texted(values, "filter"))
     if selection.sweep is not None and selection.filter is not None:
         raise UserError("Choose runs by sweep= or by filter=, not both.")
     threshold = threshold_of(values.get("threshold"))

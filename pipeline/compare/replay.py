@@ -4,18 +4,16 @@ The networks at chosen moments are snapshots of that training. They are then loo
 own passes: `forward` gives their activations, and one update, which leaves the weights alone, their gradients.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ExecutorConfig, RunConfig, TrackingConfig
 from pipeline.errors import UserError
-from pipeline.identity import Run, make_run
+from pipeline.identity import Run
 from pipeline.initial import stack_weights
 from pipeline.kept import KeptRun
 from pipeline.network import Stack, Weights
@@ -80,7 +78,7 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
 
     Raises UserError if it was not finite from the start, or its config is not one of this version's.
     """
-    run = run_of(kept, updates_of(kept))
+    run = kept.run(updates_of(kept))
     moments = moments_of(run)
     (result,) = train_stack([run], progress, snapshots=moments)
     networks = tuple(result.snapshots[moment] for moment in moments)
@@ -98,25 +96,6 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
         diverged_at=int(diverged_at) if diverged_at else None,
         same_bits=has_bits_of(result, read_npz(kept.read("weights.npz"), f"weights.npz of run {kept.run_id}")),
     )
-
-
-def run_of(kept: KeptRun, epochs: int) -> Run:
-    """The run that the kept config describes, of so many epochs. Raises UserError if this version has no such config.
-
-    Where it is kept and who trains it make no difference, so these sections are left out.
-    """
-    kinds = get_type_hints(RunConfig)
-    values: dict[str, Any] = dict(kept.config)
-    try:
-        for key in ("data", "network", "init", "training"):
-            values[key] = kinds[key](**values[key])
-        values["training"] = dataclasses.replace(values["training"], epochs=epochs)
-        values |= {"numerics": kept.numerics, "tracking": TrackingConfig(), "executor": ExecutorConfig()}
-        return make_run(RunConfig(**values))
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"config.yaml of run {kept.run_id} is not as this version of Seedbed writes it: show it with its own."
-        ) from error
 
 
 def moments_of(run: Run) -> list[int]:

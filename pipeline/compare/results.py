@@ -32,12 +32,14 @@ CONSTANTS = {"True": True, "False": False, "None": None}
 class Selection:
     """Which runs to compare: those of a sweep (the latest, or by its name or run id), of an experiment, or a filter's.
 
-    `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means all of its FINISHED runs.
+    Or `runs`, by their ids. `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means
+    all of its FINISHED runs.
     """
 
     sweep: str | None = None
     experiment: str | None = None
     filter: str | None = None
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Results:
             with translated(self.shown_uri, about=f"file {name} of run {run_id}"):
                 return self.sink.read(run_id, name)
 
-        return KeptRun(run_id, read, str(run["numerics"]), int(run["updates"]), diverged_at)
+        return KeptRun(run_id, str(run["fingerprint"]), read, str(run["numerics"]), int(run["updates"]), diverged_at)
 
     def table(self, name: str) -> dict[str, Any]:
         """A JSON file of the sweep; empty if it is not there."""
@@ -138,6 +140,8 @@ def server_of(uri: str) -> str:
 
 def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:
     """The sweep's parent if one is selected, what to call the selection, and its run ids."""
+    if selection.runs:
+        return None, "Run " + ", ".join(selection.runs), list(selection.runs)
     experiment = selection.experiment
     if experiment is not None and (found := sink.experiment(experiment)) is None:
         known = ", ".join(dict.fromkeys(parent.experiment for parent in source.parents())) or "none"

@@ -1,0 +1,100 @@
+"""What `seedbed reproduce` and `seedbed diff` do: read their words, train or compare, print."""
+
+import random
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.address import store_uri
+from pipeline.compare.results import Results, Selection, read_results
+from pipeline.console import Display, counted, out, say
+from pipeline.errors import FailedRunsError, UserError
+from pipeline.prove.again import Proof, prove
+from pipeline.prove.differ import differences, parts_alike
+from pipeline.verbs import check_keys, key_values
+
+KEYS = ("run", "sweep", "experiment", "tracking.uri")
+MOST_LISTED = 20
+
+
+def reproduce(words: Sequence[str], sample: int, everything: bool, stacked: bool) -> None:
+    """Trains kept runs again and says whether they are identical. Raises FailedRunsError if one is not."""
+    values = key_values(words)
+    check_keys(values, KEYS)
+    results = chosen(values)
+    run_ids = results.run_ids if everything or "run" in values else sampled(results, sample)
+    kept = [results.kept(run_id) for run_id in run_ids]
+    say(f"{results.title} in {results.shown_uri}: training {counted(len(kept), 'run')} of {len(results.runs):,} again.")
+    with Display(0, sum(one.updates for one in kept)) as display:
+        proofs = prove(kept, stacked, lambda updates: display.report(updates, ()))
+    print_proofs(proofs)
+    bad = sum(not proof.is_identical for proof in proofs)
+    if bad:
+        raise FailedRunsError(f"{bad} of {counted(len(proofs), 'run')} are not what training gives now.")
+    say(f"{counted(len(proofs), 'run')}: all IDENTICAL, to the bit." if len(proofs) > 1 else "To the bit.")
+
+
+def chosen(values: dict[str, str]) -> Results:
+    """The runs that the words name: one, several, or those of a sweep or an experiment; else the latest sweep's."""
+    uri = store_uri(values.get("tracking.uri"))
+    if "run" not in values:
+        return read_results(uri, Selection(values.get("sweep"), values.get("experiment")))
+    if "sweep" in values or "experiment" in values:
+        raise UserError("Choose by run= or by sweep= and experiment=, not both.")
+    return read_results(uri, Selection(runs=tuple(part.strip() for part in values["run"].split(","))))
+
+
+def sampled(results: Results, sample: int) -> list[str]:
+    """Some of the runs, drawn by the selection's name: the same ones each time."""
+    if len(results.run_ids) <= sample:
+        return results.run_ids
+    drawn = set(random.Random(results.title).sample(results.run_ids, sample))  # noqa: S311  # no secret
+    return [run_id for run_id in results.run_ids if run_id in drawn]
+
+
+def print_proofs(proofs: Sequence[Proof]) -> None:
+    """Prints a row a run, and of those that are not identical where and why."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "name", "verdict", "digest"):
+        table.add_column(name, no_wrap=True)
+    shown = sorted(proofs, key=lambda proof: proof.is_identical)[:MOST_LISTED]
+    for proof in shown:
+        table.add_row(proof.run_id, Text(proof.name), verdict(proof), proof.digest)
+    out.print(table)
+    if len(proofs) > len(shown):
+        say(f"... and {len(proofs) - len(shown):,} more")
+    for proof in shown:
+        if not proof.is_identical:
+            say(f"{proof.name}, run {proof.run_id}:")
+            for line in [*proof.faults, *map(str, proof.differences), *proof.why]:
+                say(f"  {line}")
+
+
+def verdict(proof: Proof) -> str:
+    """One word for a proof."""
+    return "IDENTICAL" if proof.is_identical else "DIFFERENT" if proof.differences else "BROKEN"
+
+
+def diff(words: Sequence[str]) -> None:
+    """Prints what two runs differ in."""
+    run_ids = [word for word in words if "=" not in word]
+    values = key_values([word for word in words if "=" in word])
+    check_keys(values, ("tracking.uri",))
+    if len(run_ids) != 2:
+        raise UserError(f"Name two runs by their ids: {len(run_ids)} were given.")
+    results = read_results(store_uri(values.get("tracking.uri")), Selection(runs=tuple(run_ids)))
+    missing = [run_id for run_id in run_ids if run_id not in results.run_ids]
+    if missing:
+        raise UserError(f"There is no finished run {missing[0]} in {results.shown_uri}: choose another.")
+    lines = differences(*(results.kept(run_id) for run_id in run_ids))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("part", "what", run_ids[0][-8:], run_ids[1][-8:]):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(line.part, *map(Text, (line.what, line.one, line.other)))
+    if lines:
+        out.print(table)
+    alike = parts_alike(lines)
+    say(f"The same: {', '.join(alike)}." if alike else "Nothing is the same.")

@@ -1,0 +1,67 @@
+"""Why a run trained again may have other bits: what is another than it was when the run was kept."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.environment import environment
+from pipeline.errors import UserError
+from pipeline.identity import Run, code_digests, fingerprint_of
+from pipeline.kept import KeptRun
+
+ANYWHERE = "should make no difference to numerics=portable"
+
+
+def reasons(kept: KeptRun, run: Run) -> Iterator[str]:
+    """What may have made the difference, the most likely first; one sentence each."""
+    try:
+        then: dict[str, Any] = json.loads(kept.read("environment.json"))
+    except (UserError, ValueError):
+        yield "environment.json cannot be read, so what the run was trained with is not known."
+        return
+    if fingerprint_of(run.identity, then.get("numerics_code", "")) != kept.fingerprint:
+        yield "config.yaml is not the config that the run's fingerprint names: it was changed."
+    yield from code_reasons(then)
+    yield from machine_reasons(then, environment(), run.numerics)
+
+
+def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the numerics code is another, in which files, and how to get the old one."""
+    now, before = code_digests(), then.get("numerics_files", {})
+    if then.get("numerics_code") == environment()["numerics_code"]:
+        return
+    changed = [f"{name}.py" for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
+    which = f" ({', '.join(changed)})" if before else ""
+    git = then.get("git", {})
+    commit = git.get("commit")
+    yield f"The numerics code has changed since{which}."
+    if commit:
+        dirty = " with changes that were not committed" if git.get("dirty") == "true" else ""
+        yield f"The run was made at commit {commit[:12]}{dirty}: `git checkout {commit[:12]}` has that code."
+
+
+def machine_reasons(then: Mapping[str, Any], now: Mapping[str, Any], numerics: str) -> Iterator[str]:
+    """What differs in libraries and processor."""
+    pairs = [
+        ("NumPy", then.get("packages", {}).get("numpy"), now["packages"]["numpy"]),
+        ("BLAS", blas_of(then), blas_of(now)),
+        ("the CPU features in use", features_of(then), features_of(now)),
+        ("Python", then.get("python"), now["python"]),
+        ("the machine", then.get("machine"), now["machine"]),
+    ]
+    for what, before, after in pairs:
+        if before != after:
+            matters = f", which {ANYWHERE}" if numerics == "portable" else ""
+            yield f"{what} was {before} and is {after}{matters}."
+
+
+def blas_of(environment: Mapping[str, Any]) -> str:
+    """Name, version and kernel of the BLAS."""
+    blas = environment.get("blas", {})
+    return " ".join(str(blas[key]) for key in ("name", "version", "kernel") if blas.get(key))
+
+
+def features_of(environment: Mapping[str, Any]) -> str:
+    """The CPU features that NumPy uses."""
+    features = environment.get("cpu_features", {})
+    return " ".join(features.get("found", [])) or "none beyond the baseline"
