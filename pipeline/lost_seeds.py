@@ -1,7 +1,8 @@
 """`seedbed recover`: initial weights found from what a tutorial prints, beside those that its experiment keeps."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import InitConfig, shown
-from pipeline.console import counted, duration, err, out, say
+from pipeline.console import LINE_EVERY, counted, duration, err, out, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import compose_run
 from pipeline.identity import Run, make_run
@@ -53,10 +54,26 @@ def recover_seed(words: Sequence[str]) -> None:
     case = case_of(names[0] if names else "exam")
     lost = lost_of(case)
     began = time.perf_counter()
+    with progress(starts) as report:
+        recovery = recover(lost, seed, starts, report)
+    print_recovery(case, lost, recovery, time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def progress(starts: int) -> Iterator[Callable[[int], None]]:
+    """A function to be told of searches done: it moves a bar in a terminal, else prints a line every few seconds."""
+    printed = time.monotonic()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("searches", total=starts)
-        recovery = recover(lost, seed, starts, lambda done: bar.update(task, completed=done))
-    print_recovery(case, lost, recovery, time.perf_counter() - began)
+
+        def report(done: int) -> None:
+            nonlocal printed
+            bar.update(task, completed=done)
+            if not err.is_terminal and time.monotonic() - printed > LINE_EVERY:
+                printed = time.monotonic()
+                err.print(f"{done} of {starts} searches")
+
+        yield report
 
 
 def whole(key: str, value: object, lowest: int, highest: int) -> int:
