@@ -167,6 +167,18 @@ def published(tutorials: tuple[str, ...]) -> None:
     print_published(tutorials)
 
 
+@cli.command()
+@click.argument("words", nargs=-1)
+def recover(words: tuple[str, ...]) -> None:
+    """Find the lost initial weights of the exam notebook: searches from random ones for what it prints.
+
+    WORDS: exam (the tutorial), starts=20 (how many searches), seed=0 (of their random weights).
+    """
+    from pipeline.lost_seeds import recover_seed
+
+    recover_seed(words)
+
+
 @cli.command(name="predict")
 @click.argument("words", nargs=-1)
 @click.option("--input", "file", metavar="FILE.csv", help="Rows to predict: a CSV file with the features as columns.")
