@@ -23,7 +23,7 @@ def uri_of(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-def read(folder: Path, **selection: str) -> Results:
+def read(folder: Path, **selection: Any) -> Results:
     return read_results(uri_of(folder), Selection(**selection))
 
 
