@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep plan compare report ui server published predict bench lock clean
+.PHONY: help setup test check sweep plan compare report reproduce ui server published predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -54,6 +54,9 @@ compare: .venv/.ready ## say which cell of the latest sweep is best, and whether
 
 report: .venv/.ready ## write the latest sweep's report to report.html; ARGS choose another sweep or file
 	$(seedbed) report $(args)
+
+reproduce: .venv/.ready ## train runs of the latest sweep again and compare every bit; ARGS="--all", or choose others
+	$(seedbed) reproduce $(args)
 
 ui: .venv/.ready ## look at the runs in MLflow
 	$(seedbed) ui $(args)

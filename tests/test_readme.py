@@ -9,7 +9,7 @@ from typing import get_type_hints
 import click
 import pytest
 
-from pipeline.__main__ import cli
+from pipeline.cli import cli
 from pipeline.config import RunConfig
 from pipeline.experiment import experiment_files
 

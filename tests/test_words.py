@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline import __version__
-from pipeline.__main__ import cli
+from pipeline.cli import cli
 from pipeline.config import TAKES
 from pipeline.sentences import GROUPS, SECTIONS
 from tests.conftest import in_process, seedbed
