@@ -43,9 +43,13 @@ def test_every_experiment_and_file_named_exists() -> None:
 
 
 def test_the_tree_lists_every_module_of_the_package() -> None:
-    for folder, indent in ((ROOT / "pipeline", "  "), (ROOT / "pipeline" / "compare", "    ")):
-        listed = set(re.findall(rf"^{indent}(\w+\.py) ", README, re.MULTILINE))
-        assert listed == {file.name for file in folder.glob("*.py")} - {"__init__.py"}
+    listed, folder = set(), ""
+    for indent, name in re.findall(r"^( +)([\w./]+) ", README, re.MULTILINE):
+        folder = name if name.endswith("/") else folder if len(indent) > 2 else ""
+        listed |= {folder + name} if name.endswith(".py") else set()
+    package = ROOT / "pipeline"
+    files = {file for file in package.rglob("*.py") if file.name != "__init__.py"}
+    assert listed == {str(file.relative_to(package)) for file in files}
 
 
 @pytest.mark.parametrize("key", re.findall(r"`((?:training|init|network|data|tracking)\.\w+)[`=]", README))
