@@ -266,13 +266,18 @@ class Parent:
 
     def conclude(self) -> None:
         """Compares the runs, once all batches have ended; says where to look."""
-        from pipeline.compare.closing import Parent as Kept
-        from pipeline.compare.closing import conclude
+        from pipeline.compare.earlier import holds
+        from pipeline.compare.links import Parent as Kept
 
+        outcomes, with_report = list(self.ended.values()), self.plan.runs[0].config.tracking.report
         kept = None
         if self.store and self.run_id and not self.store.waiting:
-            kept = Kept(self.store.uri, self.store.experiment, self.run_id, self.name)
-        conclude(list(self.ended.values()), self.plan.runs[0].config.tracking.report, kept)
+            where = self.store.uri, self.store.experiment, self.run_id
+            kept = Kept(*where, self.name, self.command, self.question)
+        if kept is None or not holds(outcomes, kept, with_report):
+            from pipeline.compare.closing import conclude  # with scipy and pandas, which takes a second
+
+            conclude(outcomes, with_report, kept)
         if self.store and kept:
             say(f"Look at them: {ui_command(self.store.uri)}")
 

@@ -3,43 +3,31 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from pipeline.compare.comparison import Comparison, compare
-from pipeline.compare.results import Selection, frame, select, server_of
+from pipeline.compare.earlier import Left, digest_of, leave
+from pipeline.compare.links import REPORT, Parent, print_links, run_link
+from pipeline.compare.results import Selection, frame, select
 from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
-from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, run_link, tags_of, views_of
+from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, tags_of, views_of
 from pipeline.compare.wording import short_keys
 from pipeline.console import say, warn
 from pipeline.errors import UserError
-from pipeline.files import local_path
 from pipeline.record import params, table
-from pipeline.sink import Change, Experiment, Sink
+from pipeline.sink import Change, Sink
 from pipeline.sinks import existing_sink, translated
 from pipeline.sweep import FAILED, FOUND, Outcome
 
 if TYPE_CHECKING:
     from pipeline.compare.report import Drawn  # with matplotlib
 
-REPORT = "report.html"
 NOTE = "mlflow.note.content"
 TABLES = ("cells.json", "against_best.json", "effects.json", "runs.json", "failures.json", "diverged.json")
 MOST_CELLS = 10
-
-
-@dataclass(frozen=True)
-class Parent:
-    """A sweep's parent run, and where it is."""
-
-    uri: str
-    experiment: Experiment
-    run_id: str
-    name: str
 
 
 def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | None) -> None:
@@ -55,37 +43,42 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
     say(found.verdicts.sentence)
     if parent is None:
         return
-    alone = all(outcome.status != FOUND for outcome in outcomes)
     try:
         with translated(parent.uri):
-            views = keep(parent, found, alone, with_report)
+            pages = keep(parent, outcomes, found, with_report)
     except UserError as error:
         warn(
             f"Not all of the comparison is kept: {error} `seedbed compare` and `seedbed report` make it from the runs."
         )
     else:
-        print_links(parent, views, with_report)
+        print_links(parent, pages, with_report)
 
 
-def keep(parent: Parent, found: Comparison, alone: bool, with_report: bool) -> list[View]:
-    """Writes the comparison to the sweep's parent run, Views and a note to its experiment; returns the Views.
-
-    `alone`: all of the sweep's runs are its own, so that Views need not show others.
-    """
+def keep(
+    parent: Parent, outcomes: Sequence[Outcome], found: Comparison, with_report: bool
+) -> Sequence[tuple[str, str]]:
+    """Writes the comparison to the sweep's parent run, Views and a note to its experiment; returns their pages."""
     sink = existing_sink(parent.uri, lambda _: None)  # the store has told what there is to tell
     if sink is None:
         raise FileNotFoundError("it is gone")
+    alone = all(outcome.status != FOUND for outcome in outcomes)  # then Views need not show runs of other sweeps
+    experiment_id = parent.experiment.experiment_id
     try:
         sink.change([Change(parent.run_id, tags=note_tags(found), files=comparison_files(found))])
-        views = write_views(sink, parent, found, alone)
-        write_note(sink, parent, views, found, "cells.json")
+        views = views_for(parent, found, alone)
+        tags = tags_of(views, int(time.time() * 1000)) | experiment_note(parent, views, found, "cells.json")
+        sink.tag_experiment(experiment_id, tags)
         if with_report:
             say("Drawing the report ...")
             write_report(sink, parent.uri, parent.run_id)
-            write_note(sink, parent, views, found, REPORT)
+            tags |= experiment_note(parent, views, found, REPORT)
+            sink.tag_experiment(experiment_id, tags)
+        pages = [(view.name, link(experiment_id, view)) for view in views]
+        left = Left(found.verdicts.sentence, note_tags(found, with_report), tags, pages)
+        leave(sink, parent, digest_of(outcomes, parent, with_report), left)
     finally:
         sink.close()
-    return views
+    return pages
 
 
 def frame_of(ended: Sequence[Outcome]) -> pd.DataFrame:
@@ -137,8 +130,8 @@ def note_tags(found: Comparison, with_report: bool = False) -> dict[str, str]:
     return {NOTE: "\n\n".join(part for part in parts if part), "mlflow.loggedArtifacts": tables}
 
 
-def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> list[View]:
-    """Saves the Views of a sweep on its experiment and returns them.
+def views_for(parent: Parent, found: Comparison, alone: bool) -> list[View]:
+    """The Views of a sweep: of its own runs, or with others of its experiment if it found some there.
 
     None, with a note to the user, where the UI is of an MLflow that has not been tested with them.
     """
@@ -146,13 +139,11 @@ def write_views(sink: Sink, parent: Parent, found: Comparison, alone: bool) -> l
         warn(f"Views of the UI are left out: their form is known of MLflow {MLFLOW}x, and another one is installed.")
         return []
     epochs = int(found.runs["training.epochs"].max())
-    views = views_of(parent.name if alone else None, found.keys, epochs)
-    sink.tag_experiment(parent.experiment.experiment_id, tags_of(views, int(time.time() * 1000)))
-    return views
+    return views_of(parent.name if alone else None, found.keys, epochs)
 
 
-def write_note(sink: Sink, parent: Parent, views: Sequence[View], found: Comparison, file: str) -> None:
-    """Writes the experiment's description: the verdict of its latest sweep, and where to look: `file` is of its run."""
+def experiment_note(parent: Parent, views: Sequence[View], found: Comparison, file: str) -> dict[str, str]:
+    """The experiment's description: the verdict of its latest sweep, and where to look: `file` is of its run."""
     about = "Report of the latest sweep" if file == REPORT else "Cells of the latest sweep"
     experiment_id = parent.experiment.experiment_id
     links = [(view.name, link(experiment_id, view)) for view in views]
@@ -160,7 +151,7 @@ def write_note(sink: Sink, parent: Parent, views: Sequence[View], found: Compari
     listed = "\n".join(f"- [{name}]({address})" for name, address in links)
     if len(found.runs) > MOST_DRAWN:
         listed += f"\n\nMLflow draws {MOST_DRAWN} runs at a time: those of the first seeds, or the best ones."
-    sink.tag_experiment(experiment_id, {NOTE: f"{found.verdicts.sentence}\n\n{listed}\n"})
+    return {NOTE: f"{found.verdicts.sentence}\n\n{listed}\n"}
 
 
 def write_report(sink: Sink, uri: str, parent_id: str) -> None:
@@ -178,23 +169,3 @@ def keep_report(sink: Sink, parent_id: str, found: Comparison, page: bytes, draw
     changes = [Change(parent_id, tags=note_tags(found, with_report=True), files={REPORT: page})]
     changes += [Change(drawn.run_id, files=drawn.files)] if drawn and drawn.files else []
     sink.change(changes)
-
-
-def print_links(parent: Parent, views: Sequence[View], with_report: bool) -> None:
-    """Says where the report and the Views are."""
-    folder = local_path(parent.experiment.location)
-    server = server_of(parent.uri)
-    if with_report and folder:
-        say(f"Report: {short_path(folder / parent.run_id / 'artifacts' / REPORT)}")
-    elif with_report:
-        say(f"Report: {server}/{run_link(parent.experiment.experiment_id, parent.run_id, REPORT)}")
-    if views:
-        say("In the UI (seedbed ui):" if folder else "In the UI:")
-    for view in views:
-        say(f"  {view.name}: {server}/{link(parent.experiment.experiment_id, view)}")
-
-
-def short_path(file: Path) -> str:
-    """A file's path, from the working directory if it is below that."""
-    here = Path.cwd()
-    return str(file.relative_to(here) if file.is_relative_to(here) else file)

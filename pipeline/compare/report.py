@@ -15,12 +15,12 @@ from markupsafe import Markup
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.drawing import as_inline
 from pipeline.compare.effects import heat_map, in_order
+from pipeline.compare.links import run_link
 from pipeline.compare.pairs import labels
 from pipeline.compare.panels import Band, bands, by_step, curves_by_cell, curves_by_level, draw_heat_map, strips
 from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
-from pipeline.compare.views import run_link
 from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
 from pipeline.errors import UserError
 

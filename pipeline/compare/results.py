@@ -15,13 +15,13 @@ from typing import Any
 import pandas as pd
 
 from pipeline.address import absolute
+from pipeline.compare.links import server_of
 from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
 from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.sink import Sink
 from pipeline.sinks import existing_sink, is_trouble, translated
-from pipeline.ui import FIRST_PORT, HOST
 
 RESULTS = "result/"
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
@@ -131,11 +131,6 @@ def select(sink: Sink, uri: str, selection: Selection) -> Results:
             f"{title} in {public_uri(uri)} has no run to compare: choose another with sweep= or experiment=."
         )
     return Results(sink, source, public_uri(uri) or "", title, parent, runs)
-
-
-def server_of(uri: str) -> str:
-    """Where MLflow's UI is for a store: the store itself if it is a server, else where `seedbed ui` serves it."""
-    return (public_uri(uri) or "").rstrip("/") if uri.startswith("http") else f"http://{HOST}:{FIRST_PORT}"
 
 
 def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:

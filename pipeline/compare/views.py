@@ -96,12 +96,6 @@ def link(experiment_id: str, view: View) -> str:
     return f"#/experiments/{quote(experiment_id)}/runs?{words}"
 
 
-def run_link(experiment_id: str, run_id: str, file: str | None = None) -> str:
-    """Where a run is, or one of its files, behind the address of a server."""
-    page = f"/artifacts/{quote(file)}" if file else ""
-    return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}{page}?workflowType=machine_learning"
-
-
 def state(
     columns: Sequence[str],
     runs: str,
