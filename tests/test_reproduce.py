@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from pipeline.prove.differ import differences
 from pipeline.record import npz, read_npz
 from tests.conftest import in_process, seedbed
 from tests.test_continuing import GROWING
+
+ROOT = Path(__file__).parents[1]
 
 
 def copied(store: Path, tmp_path: Path) -> Path:
@@ -105,7 +109,7 @@ def test_one_byte_that_was_changed_is_named(store: Path, tmp_path: Path, capsys:
     file.write_bytes(content)
     text = told(["reproduce", f"run={run_id}"], folder, capsys, 1)
     assert "weights.npz is not what was written" in text or "weights.npz of run" in text
-    assert "error: 1 of 1 run are not what training gives now." in text
+    assert "error: The run is not what training gives now." in text
 
 
 def test_a_weight_that_was_changed_is_found_to_the_element(store: Path, tmp_path: Path) -> None:
@@ -167,6 +171,26 @@ def test_what_is_another_than_it_was_is_told(store: Path, tmp_path: Path) -> Non
     (kept,) = [one for one in kept_runs(folder, experiment="exam") if one.run_id == kept.run_id]
     (proof,) = prove([kept], False, lambda _: None)
     assert any(reason.startswith("config.yaml is not the config") for reason in proof.why)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "verdict"), [("1.0000000001", "DIFFERENT"), ("1.0", "Identical all the same")])
+def test_numerics_code_that_was_edited_since_is_named(factor: str, verdict: str, store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "checkout"
+    for folder in ("pipeline", "conf", "experiments"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    network = root / "pipeline" / "network.py"
+    before, step = network.read_text(encoding="utf-8"), "[partial(np.multiply, gradient, rates, gradient),"
+    after = before.replace(step, f"{step} partial(np.multiply, gradient, np.array({factor}), gradient),")
+    assert after != before
+    network.write_text(after, encoding="utf-8")
+    words = [sys.executable, "-m", "pipeline", "reproduce", "experiment=exam", "--sample", "2"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(words, cwd=store, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == int(verdict == "DIFFERENT"), done.stderr
+    assert verdict in done.stdout
+    assert "The numerics code has changed since (network.py)." in done.stdout
+    assert re.search(r"The run was made at commit \w{12}.*: `git checkout \w{12}` has that code\.", done.stdout)
 
 
 def test_the_environment_says_what_computes() -> None:

@@ -1,7 +1,6 @@
 """Trains kept runs again and compares every number with what was kept."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.kept import KeptRun
-from pipeline.prove.reasons import reasons
+from pipeline.prove.reasons import code_reasons, environment_of, reasons
 from pipeline.record import file_digest, prediction_arrays, predictions, read_npz, weight_arrays
 from pipeline.stack import Result, make_stacks, train_stack
 from pipeline.train import Progress
@@ -49,7 +48,7 @@ class Proof:
     """What came of training a run again: `digest`, 16 hex digits, is that of all its numbers now, if it was trained.
 
     `faults` are files that are not what was written; `differences` are in the order of FILES; `why` says what is
-    another than it was when the run was kept.
+    another than it was when the run was kept; of an identical run, the numerics code only.
     """
 
     run_id: str
@@ -103,9 +102,8 @@ def compare(kept: KeptRun, run: Run, result: Result) -> Proof:
             differences += differing(name, read_npz(content, f"{name} of run {kept.run_id}"), now[name])
         except UserError as error:
             faults.append(str(error))
-    same = not (faults or differences)
-    why = () if same else tuple(reasons(kept, run))
-    return Proof(kept.run_id, run.name, digest_of(now), tuple(faults), tuple(differences), why)
+    why = reasons(kept, run) if faults or differences else code_reasons(environment_of(kept))
+    return Proof(kept.run_id, run.name, digest_of(now), tuple(faults), tuple(differences), tuple(why))
 
 
 def arrays_of(run: Run, result: Result) -> dict[str, Arrays]:
@@ -174,8 +172,5 @@ def digest_of(arrays: Mapping[str, Arrays]) -> str:
 
 def digests_of(kept: KeptRun) -> dict[str, str]:
     """The digests of a run's files when they were written; none for runs of older versions, or unreadable."""
-    try:
-        found: dict[str, str] = json.loads(kept.read("environment.json")).get("files", {})
-    except (UserError, ValueError):
-        return {}
+    found: dict[str, str] = environment_of(kept).get("files", {})
     return found

@@ -32,7 +32,8 @@ def reproduce(words: Sequence[str], sample: int, everything: bool, stacked: bool
     print_proofs(proofs)
     bad = sum(not proof.is_identical for proof in proofs)
     if bad:
-        raise FailedRunsError(f"{bad} of {counted(len(proofs), 'run')} are not what training gives now.")
+        some = "The run is" if len(proofs) == 1 else f"{bad:,} of {len(proofs):,} runs are"
+        raise FailedRunsError(f"{some} not what training gives now.")
     say(f"{counted(len(proofs), 'run')}: all IDENTICAL, to the bit." if len(proofs) > 1 else "To the bit.")
 
 
@@ -65,6 +66,8 @@ def print_proofs(proofs: Sequence[Proof]) -> None:
     out.print(table)
     if len(proofs) > len(shown):
         say(f"... and {len(proofs) - len(shown):,} more")
+    for remark in dict.fromkeys(line for proof in proofs if proof.is_identical for line in proof.why):
+        say(f"Identical all the same: {remark}")
     for proof in shown:
         if not proof.is_identical:
             say(f"{proof.name}, run {proof.run_id}:")

@@ -1,15 +1,14 @@
 """What two kept runs differ in: config, data, code, environment, results."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.prove.again import FILES, differing
+from pipeline.prove.reasons import environment_of
 from pipeline.record import read_npz
 
 APART = ("tracking", "executor")  # sections of a config that decide no result
@@ -31,7 +30,7 @@ def differences(one: KeptRun, other: KeptRun) -> list[Line]:
     found = list(dict_lines("config", flat(plain_config(one)), flat(plain_config(other))))
     if one.dataset.digest != other.dataset.digest:
         found.append(Line("data", "digest", one.dataset.digest, other.dataset.digest))
-    kept = [environment_of(run) for run in (one, other)]
+    kept = [told_apart(environment_of(run)) for run in (one, other)]
     codes = [environment.pop("numerics_files", {}) for environment in kept]
     found += dict_lines("code", codes[0], codes[1])
     found += dict_lines("environment", flat(kept[0]), flat(kept[1]))
@@ -44,13 +43,9 @@ def plain_config(run: KeptRun) -> dict[str, Any]:
     return config | {"data": {key: value for key, value in config["data"].items() if key not in ("X", "y")}}
 
 
-def environment_of(run: KeptRun) -> dict[str, Any]:
-    """The environment that a run was trained in; empty if it cannot be read."""
-    try:
-        found: dict[str, Any] = json.loads(run.read("environment.json"))
-    except (UserError, ValueError):
-        return {}
-    return {key: value for key, value in found.items() if key not in ASIDE}
+def told_apart(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """An environment without what says nothing more than the rest of a comparison."""
+    return {key: value for key, value in environment.items() if key not in ASIDE}
 
 
 def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

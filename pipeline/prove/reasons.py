@@ -14,9 +14,8 @@ ANYWHERE = "should make no difference to numerics=portable"
 
 def reasons(kept: KeptRun, run: Run) -> Iterator[str]:
     """What may have made the difference, the most likely first; one sentence each."""
-    try:
-        then: dict[str, Any] = json.loads(kept.read("environment.json"))
-    except (UserError, ValueError):
+    then = environment_of(kept)
+    if not then:
         yield "environment.json cannot be read, so what the run was trained with is not known."
         return
     if fingerprint_of(run.identity, then.get("numerics_code", "")) != kept.fingerprint:
@@ -25,10 +24,19 @@ def reasons(kept: KeptRun, run: Run) -> Iterator[str]:
     yield from machine_reasons(then, environment(), run.numerics)
 
 
+def environment_of(kept: KeptRun) -> dict[str, Any]:
+    """What a run was trained with; empty if that cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(kept.read("environment.json"))
+    except (UserError, ValueError):
+        return {}
+    return found
+
+
 def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
     """Whether the numerics code is another, in which files, and how to get the old one."""
     now, before = code_digests(), then.get("numerics_files", {})
-    if then.get("numerics_code") == environment()["numerics_code"]:
+    if not then or then.get("numerics_code") == environment()["numerics_code"]:
         return
     changed = [f"{name}.py" for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
     which = f" ({', '.join(changed)})" if before else ""
