@@ -21,6 +21,7 @@ VARIABLES = (
     *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
     *("OPENBLAS_CORETYPE", "MKL_NUM_THREADS", "MKL_CBWR", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )
+MULTIRUN = "--multirun"
 
 
 def version(package: str) -> str | None:
@@ -56,8 +57,10 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command of this process, without what may be a password."""
-    return redacted(shlex.join(["seedbed", *(word for word in sys.argv[1:] if not is_secret(word))]))
+    """The command that trains in this process, as Hydra was given it, without what may be a password."""
+    words = [word for word in sys.argv[1:] if not is_secret(word) and word != MULTIRUN]
+    verb = "sweep" if MULTIRUN in sys.argv else "train"
+    return redacted(shlex.join(["seedbed", verb, *words]))
 
 
 def blas_in_use() -> dict[str, Any]:

@@ -204,8 +204,10 @@ def test_the_environment_says_what_computes() -> None:
 
 
 def test_the_command_line_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["seedbed", "train", "seed=1", "tracking.uri=http://bob:hunter22@host"])
+    monkeypatch.setattr("sys.argv", ["seedbed", "seed=1", "tracking.uri=http://bob:hunter22@host"])
     assert command_line() == "seedbed train seed=1"
+    monkeypatch.setattr("sys.argv", ["seedbed", "--multirun", "seed=1,2"])
+    assert command_line() == "seedbed sweep seed=1,2"
 
 
 def test_runs_differ_in_what_they_differ_in(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
