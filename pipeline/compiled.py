@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from pipeline.course import Course
 from pipeline.network import Stack
 from pipeline.program import Array, buffer
 from pipeline.sigmoid import LIMIT, LN2_HIGH, LN2_LOW, LOG2_E, ROUND
@@ -217,11 +218,12 @@ def train_block(block: Block, squares: Array, absolutes: Array) -> None:
         measure(block, True, absolutes[epoch])
 
 
-def advance(stack: Stack, curves: dict[str, Array], first: int, last: int) -> None:
-    """Takes a stack from `first` updates to `last`, and writes the points behind `first` of its curves, (points, runs).
+def advance(course: Course, curves: dict[str, Array], first: int, last: int) -> None:
+    """Takes a course from `first` updates to `last`; writes the points behind `first` of its curves, (points, runs).
 
     Like the stack's own `update`, `forward` and `measure`, bit for bit.
     """
+    stack = course.stack
     for start in range(0, stack.runs, WIDTH):
         lanes = slice(start, min(start + WIDTH, stack.runs))
         points = advance_block(stack, lanes, last - first, tuple(curves))

@@ -104,10 +104,10 @@ def losses_of(problem: Problem, weights: Weights) -> list[Trajectory]:
 
 def holds(start: Start, runs: Sequence[Run], first: Trajectory, last: Trajectory) -> bool:
     """Whether the curves of a start are finite, begin with the losses `first` and end with `last`."""
-    entries = runs[0].dataset.y.size
+    n, k = runs[0].dataset.y.shape
 
     def same(point: Array, trajectory: Trajectory, convention: str) -> bool:
-        computed = in_convention(convention, trajectory.curves[RAW_SUMS[convention]], entries)
+        computed = in_convention(convention, trajectory.curves[RAW_SUMS[convention]], n, k)
         return computed.tobytes() == point.tobytes()
 
     return all(

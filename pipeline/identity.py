@@ -14,7 +14,10 @@ from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.paths import PACKAGE
 
-NUMERICS_CODE = ("data", "initial", "losses", "network", "program", "sigmoid", "train")
+NUMERICS_CODE = (
+    *("activations", "course", "data", "elementary", "initial", "layout", "losses", "network", "optimizer", "program"),
+    *("sigmoid", "train"),
+)
 UNUSED_INIT = {
     "normal": ("low", "high", "weights"),
     "uniform": ("scale", "weights"),

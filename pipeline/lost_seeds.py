@@ -108,7 +108,7 @@ def case_of(tutorial: str) -> Case:
 def printed_in(item: dict[str, Any], run: Run) -> list[tuple[int, str, float]]:
     """The figures of an entry: place, text, and what to multiply it by: losses become means of squared errors."""
     entries = run.dataset.y.size
-    losses = [(entries, item[name], divisor(name, entries) / entries) for name in LOSSES if name in item]
+    losses = [(entries, item[name], divisor(name, *run.dataset.y.shape) / entries) for name in LOSSES if name in item]
     return [*((row, text, 1.0) for row, text in enumerate(item.get("prediction", []))), *losses]
 
 

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from pipeline.network import LANES, Rule, Stack, Weights
+from pipeline.layout import LANES
+from pipeline.network import Rule, Stack, Weights
 from pipeline.program import numeric_state
 
 ENOUGH = 0.02  # seconds of updates make a measurement

@@ -111,7 +111,7 @@ class Watcher:
 
         def values(name: str, convention: str) -> Array:
             raw = moment.curves[RAW_SUMS[convention]][now, lane]
-            found = in_convention(convention, raw, run.dataset.y.size)
+            found = in_convention(convention, raw, *run.dataset.y.shape)
             return np.concatenate([earlier[name][before], found]) if earlier else found
 
         return Points(new, {name: values(name, convention) for name, convention in conventions(run).items()})

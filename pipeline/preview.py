@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.address import is_database
 from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
-from pipeline.network import LANES
+from pipeline.layout import LANES
 from pipeline.pace import seconds_per_update
 from pipeline.stack import trajectories_of, updates_left, updates_of
 from pipeline.sweep import Plan

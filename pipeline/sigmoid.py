@@ -27,8 +27,12 @@ LN2_HIGH = float.fromhex("0x1.62e42feep-1")  # ln 2 to 33 bits: k times it is ex
 LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")  # the rest
 
 
-def portable_sigmoid(z: Array, scratch: Sequence[Array]) -> Program:
-    """Calls that replace z, flat, by sigmoid(z), and raise no warning for any z; scratch: four arrays of its size."""
+def quotient(z: Array, scratch: Sequence[Array]) -> Program:
+    """Calls that leave P in the third and Q in the fourth scratch array, and k in the first one's bits.
+
+    exp(-z) = 2^k (Q - P) / (Q + P), where k counts from the lowest bit of the exponent. z, flat, is overwritten;
+    scratch: four arrays of its size.
+    """
     add, subtract, multiply = np.add, np.subtract, np.multiply
     k, square, odd, even = scratch
     k_bits, even_bits = k.view(np.int64), even.view(np.int64)
@@ -54,10 +58,19 @@ def portable_sigmoid(z: Array, scratch: Sequence[Array]) -> Program:
         partial(add, even, np.array(75600.0), even),
         partial(multiply, even, square, even),
         partial(add, even, np.array(665280.0), even),  # Q
-        partial(add, even, odd, z),
-        partial(subtract, even, odd, even),
-        partial(add, even_bits, k_bits, even_bits),
-        partial(add, even, z, even),
+    ]
+
+
+def portable_sigmoid(z: Array, scratch: Sequence[Array]) -> Program:
+    """Calls that replace z, flat, by sigmoid(z), and raise no warning for any z; scratch: four arrays of its size."""
+    k, _, odd, even = scratch
+    k_bits, even_bits = k.view(np.int64), even.view(np.int64)
+    return [
+        *quotient(z, scratch),
+        partial(np.add, even, odd, z),
+        partial(np.subtract, even, odd, even),
+        partial(np.add, even_bits, k_bits, even_bits),
+        partial(np.add, even, z, even),
         partial(np.divide, z, even, z),
     ]
 

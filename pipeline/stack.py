@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline.continuing import NO_STARTS, Start, Starts, continued, start_of
 from pipeline.identity import Run
 from pipeline.initial import initial_weights, stack_weights
+from pipeline.layout import LANES
 from pipeline.losses import RAW_SUMS, in_convention, slope
-from pipeline.network import LANES, Rule
+from pipeline.network import Rule
 from pipeline.pace import best_width
 from pipeline.points import Live, Watcher, conventions
 from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
@@ -175,7 +176,7 @@ def stops_of(runs: Sequence[Run], start: Start | None, snapshots: Sequence[int])
 def problem_of(run: Run) -> Problem:
     """What the runs of a stack share, from any of them."""
     training, dataset = run.config.training, run.dataset
-    rule = Rule(slope(training.loss, dataset.y.size), training.derivative, run.numerics)
+    rule = Rule(slope(training.loss, *dataset.y.shape), training.derivative, run.numerics)
     return Problem(dataset.X, dataset.y, rule, raw_sums(run), run.config.executor.kernel)
 
 
@@ -184,14 +185,13 @@ def result_of(
 ) -> Result:
     """A run's part of its trajectory, behind its start: up to `epochs` updates, or up to the last finite state."""
     training = run.config.training
-    entries = run.dataset.y.size
     begin = start.updates if start else 0
     last_finite = begin + trajectory.last_finite
     updates = min(training.epochs, last_finite)
 
     def curve(name: str, convention: str) -> Array:
         trained = trajectory.curves[RAW_SUMS[convention]][: updates - begin + 1]
-        found = in_convention(convention, trained, entries)
+        found = in_convention(convention, trained, *run.dataset.y.shape)
         return np.concatenate([start.curves[name][:-1], found]) if start else found
 
     snapshots = {begin + stop: state for stop, state in trajectory.snapshots.items()}

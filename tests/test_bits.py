@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from pipeline.identity import Run
-from pipeline.network import LANES, MOST_BLAS_TERMS, Rule, Stack, matmul
+from pipeline.layout import LANES, MOST_BLAS_TERMS, matmul
+from pipeline.network import Rule, Stack
 from pipeline.program import Array
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import make_stacks, train_stack
@@ -166,7 +167,7 @@ def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: in
     network = [np.ones((3, 2)), np.ones((2, 1))], [np.ones(2), np.ones(1)]
     rule = Rule(1.0, derivative)
     stack = Stack(np.ones((n, 3)), np.ones((n, 1)), stacked([network] * lanes), np.ones(lanes), rule)
-    for call in stack._forward + stack._update:
+    for call in stack.full._forward_program() + stack.full._update_program():
         assert call.func in EXACT, call.func
         if call.func == np.add.reduce:
             assert call.args[1] == 0  # the first axis: whole arrays are added one after another

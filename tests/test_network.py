@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.losses import LOSSES, RAW_SUMS, divisor, slope
-from pipeline.network import LANES, Rule, Stack, Weights, padded, predict
+from pipeline.layout import LANES
+from pipeline.losses import LOSSES, NEEDS, RAW_SUMS, divisor, slope
+from pipeline.network import Rule, Stack, Weights, predict
 from tests.factory import EXAM, HAPPINESS, printed, stacked
 
 Array = NDArray[np.float64]
@@ -50,7 +51,7 @@ def test_one_update_of_a_1_1_1_net(loss: str, c: float, numerics: str) -> None:
     W1 -= 1/2 * h delta1 = 1/2 * 3/4 * -3 c / 64      =>  W1 + 9 c / 512
     W0 -= 1/2 * x delta0                              =>  W0 + 3 c L / 512
     """
-    rule = Rule(slope(loss, 1), numerics=numerics)
+    rule = Rule(slope(loss, 1, 1), numerics=numerics)
     matrices, _, prediction = updated([[1]], [[1]], ([[[L]], [[4 * L / 3]]], []), 0.5, rule)
     assert_close(prediction, [[3 / 4]])
     assert_close(matrices[0], [[L + 3 * c * L / 512]])
@@ -115,7 +116,7 @@ def test_one_update_of_a_2_2_1_net(loss: str, c: float, bias: bool, numerics: st
     """
     W0, W1 = np.array([[0, L], [-L, 0]]), np.array([[8 * L], [-4 * L]])
     zeros = [[0.0, 0.0], [0.0]] if bias else []
-    rule = Rule(slope(loss, 3), numerics=numerics)
+    rule = Rule(slope(loss, 3, 1), numerics=numerics)
     matrices, biases, prediction = updated([[1, 0], [0, 1], [1, 1]], [[1], [0], [1]], ([W0, W1], zeros), 0.5, rule)
     assert_close(prediction, [[3 / 4], [1 / 2], [1 / 4]])
     assert_close(matrices[0], W0 - 0.5 * c * L / 64 * np.array([[-19.5, 9], [-1.5, -1.25]]))
@@ -163,21 +164,25 @@ def test_measured_losses_by_hand() -> None:
         "sum_abs": 3 / 2,
         "half_sum_abs": 3 / 4,
         "mean_abs": 1 / 2,
+        "accuracy": 2 / 3,
     }
-    assert set(wanted) == set(RAW_SUMS)
+    assert set(wanted) == set(RAW_SUMS) - {"bce", "cross_entropy"}
     for name, value in wanted.items():
         stack.measure(RAW_SUMS[name], sums)
-        assert sums[0] / divisor(name, y.size) == pytest.approx(value, rel=1e-14)
+        assert sums[0] / divisor(name, *y.shape) == pytest.approx(value, rel=1e-14)
 
 
-@pytest.mark.parametrize(("name", "divided_by", "times"), [("sse", 1, 2), ("half_sse", 2, 1), ("mse", 12, 1 / 6)])
-def test_divisor_and_slope_of_the_losses_for_12_entries(name: str, divided_by: float, times: float) -> None:
-    assert divisor(name, 12) == divided_by
-    assert slope(name, 12) == times
+@pytest.mark.parametrize(
+    ("name", "divided_by", "times"),
+    [("sse", 1, 2), ("half_sse", 2, 1), ("mse", 12, 1 / 6), ("bce", 12, 1 / 12), ("cross_entropy", 4, 1 / 4)],
+)
+def test_divisor_and_slope_of_the_losses_for_4_rows_of_3(name: str, divided_by: float, times: float) -> None:
+    assert divisor(name, 4, 3) == divided_by
+    assert slope(name, 4, 3) == times
 
 
-def test_losses_are_the_names_made_of_squares() -> None:
-    assert LOSSES == ("sse", "half_sse", "mse")
+def test_losses_are_the_names_that_have_a_slope() -> None:
+    assert LOSSES == ("sse", "half_sse", "mse", "bce", "cross_entropy")
 
 
 # --- the gradient against central differences -------------------------------------------------------------------
@@ -201,6 +206,16 @@ def moved(weights: Weights, direction: Weights, step: float) -> Weights:
     )
 
 
+SQUARES = [loss for loss in LOSSES if RAW_SUMS[loss] == "squares"]
+SHAPES = [
+    ("sigmoid", "half_sse"),
+    ("tanh", "mse"),
+    ("identity", "sse"),
+    ("sigmoid", "bce"),
+    ("softmax", "cross_entropy"),
+]
+
+
 def along(weights: Weights, direction: Weights) -> Array:
     """The scalar product, a number for each run."""
     pairs = zip(weights.matrices + weights.biases, direction.matrices + direction.biases, strict=True)
@@ -211,7 +226,7 @@ def along(weights: Weights, direction: Weights) -> Array:
 
 
 @pytest.mark.parametrize("numerics", NUMERICS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", SQUARES)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("sizes", ARCHITECTURES, ids=str)
 def test_the_exact_derivative_agrees_with_central_differences(
@@ -224,7 +239,7 @@ def test_the_exact_derivative_agrees_with_central_differences(
     n, runs, step = 5, 3, 1e-5
     draw = np.random.default_rng(sum(sizes))
     X, y = draw.uniform(-2, 2, (n, sizes[0])), draw.uniform(0, 1, (n, sizes[-1]))
-    rule = Rule(slope(loss, y.size), numerics=numerics)
+    rule = Rule(slope(loss, *y.shape), numerics=numerics)
     weights = drawn(sizes, bias, runs, 1)
 
     def losses(at: Weights) -> Array:
@@ -232,7 +247,7 @@ def test_the_exact_derivative_agrees_with_central_differences(
         stack.forward()
         sums = np.empty(stack.runs)
         stack.measure("squares", sums)
-        return sums / divisor(loss, y.size)
+        return sums / divisor(loss, *y.shape)
 
     stack = Stack(X, y, weights, np.ones(runs), rule)
     stack.forward()
@@ -242,6 +257,39 @@ def test_the_exact_derivative_agrees_with_central_differences(
         direction = drawn(sizes, bias, runs, seed)
         differences = (losses(moved(weights, direction, step)) - losses(moved(weights, direction, -step))) / (2 * step)
         assert (np.abs(differences) > 1e-4).all()
+        np.testing.assert_allclose(along(gradient, direction), differences, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", ["runs_last", "runs_first"])
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize(("output", "loss"), SHAPES)
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "relu", "leaky_relu", "identity"])
+def test_every_activation_and_loss_agrees_with_central_differences(
+    hidden: str, output: str, loss: str, numerics: str, layout: str
+) -> None:
+    """As above, in both layouts, with rows that all networks share and with rows of their own."""
+    n, runs, step, sizes = 6, 3, 1e-6, (3, 4, 3)
+    draw = np.random.default_rng(5)
+    names = (hidden, output)
+    rule = Rule(slope(loss, n, 3), "exact", numerics, names, cancels=loss in NEEDS, layout=layout)
+    weights = drawn(sizes, True, runs, 1)
+    for shape in ((), (runs,)):
+        X, y = draw.uniform(-2, 2, (n, 3, *shape)), draw.uniform(0, 1, (n, 3, *shape))
+        y = y / y.sum(axis=1, keepdims=True)
+
+        def losses(at: Weights, X: Array = X, y: Array = y) -> Array:
+            stack = Stack(X, y, at, np.zeros(runs), rule)
+            stack.forward()
+            sums = np.empty(runs)
+            stack.measure(RAW_SUMS[loss], sums)
+            return sums / divisor(loss, n, 3)
+
+        stack = Stack(X, y, weights, np.ones(runs), rule)
+        stack.forward()
+        stack.update()
+        gradient = moved(weights, stack.weights.take(slice(runs)), -1.0)
+        direction = drawn(sizes, True, runs, 2)
+        differences = (losses(moved(weights, direction, step)) - losses(moved(weights, direction, -step))) / (2 * step)
         np.testing.assert_allclose(along(gradient, direction), differences, rtol=2e-6, atol=1e-9)
 
 
@@ -289,7 +337,7 @@ def test_the_chain_that_the_exam_text_works_by_hand(numerics: str) -> None:
 @pytest.mark.parametrize("runs", [1, 7, 8, 9, 16, 17])
 def test_a_stack_is_filled_up_with_zero_networks_to_a_multiple_of_lanes(runs: int) -> None:
     weights = drawn((2, 3, 1), True, runs, 0)
-    full = padded(weights)
+    full = Stack(np.ones((1, 2)), np.ones((1, 1)), weights, np.ones(runs), Rule(1.0)).weights
     assert full.runs == -(-runs // LANES) * LANES
     for array, original in zip(full.matrices + full.biases, weights.matrices + weights.biases, strict=True):
         np.testing.assert_array_equal(array[..., :runs], original)

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import pace
-from pipeline.network import LANES
+from pipeline.layout import LANES
 from pipeline.pace import best_width, seconds_per_update
 
 NETWORK = ((3, 4, 5, 1), 4, False, "portable")

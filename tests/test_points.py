@@ -8,8 +8,9 @@ import pytest
 
 from pipeline import points
 from pipeline import train as training
+from pipeline.course import Course, Problem
 from pipeline.identity import Run
-from pipeline.network import Rule, Stack
+from pipeline.network import Rule
 from pipeline.points import Glimpse, Points
 from pipeline.record import curve_points
 from pipeline.stack import Result, train_stack
@@ -116,5 +117,5 @@ def test_points_behind_a_step() -> None:
 def test_reports_of_large_stacks_come_as_often(rows: int, units: int, every: int) -> None:
     """8 lanes of `units` weights for each of the rows: 2^28 / (8 rows units), at most 500."""
     weights = stacked([([np.zeros((units, 1))], [])])
-    stack = Stack(np.zeros((rows, units)), np.zeros((rows, 1)), weights, np.ones(1), Rule(1.0))
-    assert report_every(stack) == every
+    problem = Problem(np.zeros((rows, units)), np.zeros((rows, 1)), Rule(1.0))
+    assert report_every(Course(problem, weights, np.ones(1))) == every

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import stack as stacks
 from pipeline.identity import Run
-from pipeline.network import LANES
+from pipeline.layout import LANES
 from pipeline.stack import CURVE_BYTES, Result, make_stacks, train_stack, updates_of
 from tests.factory import PROPERTY, bits, rows, run, trained
 

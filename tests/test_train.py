@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pipeline.data import Scale
 from pipeline.identity import Run
-from pipeline.losses import LOSSES
 from pipeline.network import Rule, predict
 from pipeline.stack import Result, updates_of
 from pipeline.train import Problem, train
@@ -468,7 +467,7 @@ def test_prefixes_of_a_diverging_run(numerics: str) -> None:
 
 
 @pytest.mark.parametrize("numerics", NUMERICS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["sse", "half_sse", "mse"])
 def test_a_loss_that_is_infinite_before_the_first_update(loss: str, numerics: str) -> None:
     """Targets of 1e200: the squared error overflows at once, so there is no point to keep and nothing was updated."""
     found = result(

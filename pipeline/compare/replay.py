@@ -4,8 +4,9 @@ The networks at chosen moments are snapshots of that training. They are then loo
 own passes: `forward` gives their activations, and one update, which leaves the weights alone, their gradients.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.identity import Run
 from pipeline.initial import stack_weights
 from pipeline.kept import KeptRun
 from pipeline.network import Stack, Weights
+from pipeline.optimizer import Optimizer, OptimizerRule
 from pipeline.program import Program, numeric_state
 from pipeline.record import read_npz, weight_arrays
 from pipeline.stack import Result, problem_of, train_stack
@@ -120,11 +122,16 @@ def look(problem: Problem, networks: Sequence[Snapshot]) -> tuple[Array, Array]:
     if networks[0].biases:
         biases = zip(*(network.biases for network in networks), strict=True)
         weights = Weights(weights.matrices, tuple(np.stack(layer, axis=-1) for layer in biases))
-    stack = StillStack(problem, weights)
+    rule = replace(problem.rule, layout="runs_last")
+    stack = Stack(problem.X, problem.y, weights, np.ones(weights.runs), rule)
+    still = Still(OptimizerRule(), [*stack.matrices, *stack.biases])
+    stack.optimizer = still
     with numeric_state():
         stack.forward()
         stack.update()
-        norms = [norm(arrays)[: stack.runs] for _, arrays in sorted(stack.gradients.items())]
+        pairs = itertools.zip_longest(stack.matrices, stack.biases)
+        layers = [[still.gradients[id(array)] for array in pair if array is not None] for pair in pairs]
+        norms = [norm(arrays)[: stack.runs] for arrays in layers]
         hidden = [h[..., : stack.runs] for h in stack.activations[:-1]]
         shares = [((h < LOW) | (h > HIGH)).mean(axis=(0, 1)) for h in hidden]
     return np.stack(norms, axis=1), np.array(shares).reshape(len(hidden), stack.runs).T
@@ -138,27 +145,16 @@ def norm(arrays: Sequence[Array]) -> Array:
     return np.asarray(scale * np.sqrt(squares))
 
 
-class StillStack(Stack):
-    """A stack whose `update` leaves the weights as they are and its gradients in `gradients`, by layer.
+class Still(Optimizer):
+    """Leaves the weights as they are, and a copy of each gradient in `gradients`: of a layer's matrix, then biases."""
 
-    gradients[layer] is the matrix's (in, out, lanes), followed by the biases' (out, lanes) if there are any.
-    """
+    def __init__(self, rule: OptimizerRule, arrays: Sequence[Array]) -> None:
+        super().__init__(rule, np.ones(1), arrays)
+        self.gradients = {id(array): np.empty_like(array) for array in arrays}
 
-    def __init__(self, problem: Problem, weights: Weights) -> None:
-        """The networks' rows and rule, and their weights."""
-        self.gradients: dict[int, list[Array]] = {}
-        super().__init__(problem.X, problem.y, weights, np.ones(weights.runs), problem.rule)
-
-    def _descend(self, layer: int, inputs: Array, delta: Array) -> Program:
-        """The layer's own step; where weights -= 1 * gradient would be, the gradient is kept."""
-        program = super()._descend(layer, inputs, delta)
-        return [self._keep(layer, call) if call.func is np.subtract else call for call in program]
-
-    def _keep(self, layer: int, step: "partial[Any]") -> "partial[Any]":
-        weights, gradient = step.args[:2]
-        kept = np.empty_like(weights)
-        self.gradients.setdefault(layer, []).append(kept)
-        return partial(np.copyto, kept, gradient)
+    def step(self, weights: Array, gradient: Array, _spare: Array, decays: bool) -> Program:
+        """Keeps the gradient."""
+        return [partial(np.copyto, self.gradients[id(weights)], gradient)]
 
 
 def has_bits_of(result: Result, kept: Mapping[str, NDArray[Any]]) -> bool:
