@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.config import InitConfig, RunConfig
 from pipeline.executor import make_executor, train_stacks
-from pipeline.identity import Run, make_run
+from pipeline.identity import Run, code_digest, make_run
 from pipeline.initial import initial_weights
 from pipeline.network import LANES, MOST_BLAS_TERMS, matmul
 from pipeline.program import Array
@@ -42,6 +42,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "features": dispatched(),
+        "code": code_digest(),
         "digests": bare() | draws() | trained(request["groups"], request["workers"]),
         "many draws": many_draws(),
         "by width": products_that_depend_on_the_width() if request["widths"] else [],

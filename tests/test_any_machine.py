@@ -4,16 +4,19 @@ Fast tests train here and in one process with everything switched off; slow ones
 """
 
 import functools
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pipeline.identity import code_digest
 from tests.digests import INITS, Digests, answer, dispatched
 from tests.machines import (
     LACKS_FMA,
     LONG,
     NO_FMA,
+    ROOT,
     SHORT,
     WAYS,
     Groups,
@@ -133,6 +136,7 @@ def test_kept_digests_come_out_of_another_python(python: str) -> None:
     groups = portable(LONG)
     found = ask(other, groups)
     assert_kept(found["digests"], groups)
+    assert found["code"] == code_digest()  # else its runs had other fingerprints
     off = {"NPY_DISABLE_CPU_FEATURES": " ".join(found["features"])} if found["features"] else {}
     found = ask(replace(other, variables=off | NO_FMA), portable())
     assert found["features"] == []
@@ -147,3 +151,13 @@ def test_blas_adds_up_alike_for_any_number_of_runs(kernel: str | None) -> None:
     """
     variables = {"OPENBLAS_NUM_THREADS": "1"} | ({"OPENBLAS_CORETYPE": kernel} if kernel else {})
     assert ask(Machine(variables=variables), {}, widths=True)["by width"] == []
+
+
+def test_the_page_of_promises_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "REPRODUCIBILITY.md").read_text(encoding="utf-8")
+    promises = re.search(r"\| promise .*?\n\n", page, re.DOTALL)
+    assert promises is not None
+    for row in promises.group().splitlines()[2:-1]:
+        files = re.findall(r"tests/\w+\.py", row)
+        assert files, row
+        assert all((ROOT / file).is_file() for file in files), row
