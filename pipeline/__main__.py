@@ -1,9 +1,14 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
+
+# Before NumPy is loaded. More threads gain nothing on small products, and share large ones out by their width: then the
+# bits of numerics=fast would depend on how many runs train together.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import click
 

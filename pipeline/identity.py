@@ -13,10 +13,11 @@ from pipeline.config import InitConfig, RunConfig
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.paths import PACKAGE
+from pipeline.sample import Sample, whole
 
 NUMERICS_CODE = (
     *("activations", "course", "data", "elementary", "initial", "layout", "losses", "network", "optimizer", "program"),
-    *("sigmoid", "train"),
+    *("sample", "sigmoid", "train"),
 )
 UNUSED_INIT = {
     "normal": ("low", "high", "weights"),
@@ -42,6 +43,11 @@ class Run:
     fingerprint: str
     cell_digest: str
     overrides: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def sample(self) -> Sample:
+        """The rows that the run trains on, and those held out."""
+        return whole(self.dataset)
 
     @property
     def command(self) -> str:

@@ -1,163 +1,43 @@
-"""The same bits on every machine: portable trainings in processes with CPU features and BLAS kernels switched off.
+"""Portable trainings are made of operations that IEEE 754 rounds exactly: all others raise while these train."""
 
-Each process trains the same small sweep and prints digests of all weights, curves and predictions.
-"""
-
-import functools
-import hashlib
-import itertools
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import ast
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from pipeline.identity import Run
 from pipeline.layout import LANES, MOST_BLAS_TERMS, matmul
 from pipeline.network import Rule, Stack
 from pipeline.program import Array
+=======
+from pipeline.identity import NUMERICS_CODE
+from pipeline.network import Rule, Stack, predict
+from pipeline.paths import PACKAGE
+from pipeline.record import prediction_arrays, predictions, weight_arrays
+>>>>>>> main
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import make_stacks, train_stack
-from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
-
-ROOT = Path(__file__).resolve().parents[1]
-CORE: Any = np._core._multiarray_umath  # type: ignore[attr-defined]
-KERNELS = {"SkylakeX": "AVX512F", "Zen": "AVX2", "Haswell": "AVX2", "Prescott": "SSE3"}  # and what each must have
-PRINT_DIGESTS = "from tests.test_bits import print_digests; print_digests()"
-
-# Computed once, on x86-64 (AVX-512) with NumPy 2.4 and Python 3.11. A change of these means that results which are
-# stored no longer come out again: it must be meant, and be said in CHANGELOG.md.
-GOLDEN = {
-    "sigmoid": "91cc30f3c2a75420",
-    "tutorials": "b83bd246381e8acb",
-    "uniform": "56482b3e7b2620e0",
-}
-
-
-def sweeps() -> dict[str, list[Run]]:
-    """Portable runs by what their initial weights come from; only `normal` draws with the help of libm."""
-    shapes: list[dict[str, Any]] = [
-        rows(3, 2, 1) | {"hidden": [3]},
-        rows(4, 3, 1) | {"hidden": [4, 5]},
-        rows(9, 1, 1) | {"hidden": []},
-        rows(20, 1, 3) | {"hidden": [1], "target_scaling": "standard"},
-        rows(17, 4, 2) | {"hidden": [3, 2, 3], "scaling": "standard"},
-    ]
-    kinds: list[dict[str, Any]] = [
-        {"bias": False, "derivative": "exact", "loss": "half_sse"},
-        {"bias": True, "derivative": "exact", "loss": "mse"},
-        {"bias": True, "derivative": "of_activation", "loss": "sse"},
-    ]
-    common: dict[str, Any] = {"numerics": "portable", "epochs": 12, "metrics": ["mean_abs"]}
-    small = [common | shape | kind for shape, kind in itertools.product(shapes, kinds)]
-    drawn: list[dict[str, Any]] = [{"seed": 1, "generator": "legacy"}, {"seed": 2, "learning_rate": 7.0}]
-    tutorials: list[dict[str, Any]] = [
-        HAPPINESS,
-        EXAM | {"scheme": "given", "weights": [[[-0.9, 0.3, -1.6], [0.6, 0.4, 0.6]], [[-0.2], [-1.8], [-0.9]]]},
-        FIRST_COLUMN | {"scheme": "uniform"},
-    ]
-    return {
-        "tutorials": [run(**({"epochs": 100} | tutorial | {"numerics": "portable"})) for tutorial in tutorials],
-        "uniform": [run(**(base | draw | {"scheme": "uniform"})) for base in small for draw in drawn],
-        "normal": [run(**(base | drawn[i % 2])) for i, base in enumerate(small)],
-    }
-
-
-def digest_of(runs: Sequence[Run]) -> str:
-    """One digest for everything that training these runs gives."""
-    digest = hashlib.sha256()
-    for stack in make_stacks(runs):
-        for found in train_stack(stack):
-            assert found.diverged_at is None
-            curves = [curve for _, curve in sorted(found.curves.items())]
-            for array in (*found.initial, *found.final.matrices, *found.final.biases, found.final.prediction, *curves):
-                digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    return digest.hexdigest()[:16]
-
-
-def digests() -> dict[str, str]:
-    """What must be the same everywhere."""
-    points = np.concatenate([np.linspace(-700, 700, 20_001), np.linspace(-5, 5, 20_001)])
-    bare = hashlib.sha256(sigmoid(points).astype("<f8").tobytes()).hexdigest()[:16]
-    return {"sigmoid": bare} | {name: digest_of(runs) for name, runs in sweeps().items()}
-
-
-def print_digests() -> None:
-    """What a process of the tests runs: its digests, and the CPU features that NumPy may use beyond its baseline."""
-    print(json.dumps({"digests": digests(), "features": dispatched(), "by width": products_that_depend_on_the_width()}))
-
-
-def products_that_depend_on_the_width() -> list[str]:
-    """Products as `fast` leaves to BLAS, (a, s) times (s, b * r), whose bits differ between numbers of runs r."""
-    draw = np.random.default_rng(0)
-    terms = (1, 2, 3, 4, 5, 8, 17, MOST_BLAS_TERMS)
-    found: list[str] = []
-    for a, s, b in itertools.product(terms, terms, (1, 3, 5)):
-        left, right = draw.standard_normal((a, s)), draw.standard_normal((s, b, 1024))
-        narrow = product(left, right[..., :LANES].copy())
-        wide = {r: product(left, right[..., :r].copy())[..., :LANES] for r in (16, 40, 256, 1024)}
-        found += [f"{a} x {s} x {b} at {r}" for r, same in wide.items() if same.tobytes() != narrow.tobytes()]
-    return found
-
-
-def product(left: Array, right: Array) -> Array:
-    """What network.matmul computes."""
-    out = np.empty((len(left), *right.shape[1:]))
-    matmul(left, right, out)()
-    return out.copy()
-
-
-def dispatched() -> list[str]:
-    """CPU features that this NumPy can choose at run time and this CPU has, weakest first."""
-    return [name for name in CORE.__cpu_dispatch__ if CORE.__cpu_features__.get(name)]
-
-
-def settings() -> dict[str, dict[str, str]]:
-    """Environments to train in: fewer and fewer CPU features, each with one thread and another BLAS kernel."""
-    features = dispatched()
-    found: dict[str, dict[str, str]] = {"as it is": {}}
-    for (kernel, needed), first in zip(KERNELS.items(), (len(features), len(features) - 1, 1, 0), strict=True):
-        words = " ".join(features[max(first, 0) :])
-        known = bool(CORE.__cpu_features__.get(needed))
-        name = f"{kernel if known else 'own kernel'} without {words or 'nothing'}"
-        found[name] = {"OPENBLAS_NUM_THREADS": "1"} | ({"OPENBLAS_CORETYPE": kernel} if known else {})
-        if words:
-            found[name]["NPY_DISABLE_CPU_FEATURES"] = words
-    return found
-
-
-SETTINGS = settings()
-FEWEST = list(SETTINGS)[-1]
-SOME_SETTINGS = [
-    name if name in ("as it is", FEWEST) else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS
-]
-CHOSEN = ("NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS")
-
-
-def in_a_process(environment: dict[str, str]) -> dict[str, Any]:
-    """What a fresh process with these variables prints."""
-    plain = {key: value for key, value in os.environ.items() if key not in CHOSEN}
-    done = subprocess.run(
-        [sys.executable, "-c", PRINT_DIGESTS],
-        cwd=ROOT,
-        env=plain | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
+from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
 
 # NumPy operations whose every bit IEEE 754 fixes: one rounding each, or none; sums over the first axis are plain adds.
 EXACT = {np.add, np.subtract, np.multiply, np.divide, np.minimum, np.maximum, np.left_shift, np.copyto, np.add.reduce}
+
+ALSO_EXACT = {np.absolute, np.negative, np.sqrt}  # not in programs
+FLOATS = ("d->d", "dd->d")  # kinds of loops that give float64
+BY_SUMS = ("dot", "vdot", "inner", "einsum", "einsum_path", "tensordot", "kron", "convolve", "correlate", "interp")
+OF_MATH = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sinh", "cosh", "tan", "sin", "cos")
+RUNS: dict[str, dict[str, Any]] = {
+    "happiness": HAPPINESS,
+    "exam": EXAM,
+    "first_column": FIRST_COLUMN,
+    "cat_shop": CAT_SHOP,
+    "several outputs": rows(17, 4, 2) | {"hidden": [3, 2], "scaling": "standard", "bias": True, "metrics": ["mse"]},
+    "no hidden layer": rows(70, 3, 1) | {"hidden": [], "target_scaling": "standard", "loss": "mse"},
+}
 
 
 @pytest.mark.parametrize("derivative", ["exact", "of_activation"])
@@ -173,32 +53,85 @@ def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: in
             assert call.args[1] == 0  # the first axis: whole arrays are added one after another
 
 
-@functools.cache
-def answer(setting: str) -> dict[str, Any]:
-    """What a process prints in a setting."""
-    return in_a_process(SETTINGS[setting])
+def inexact() -> Iterator[tuple[Any, str]]:
+    """Places and names of what may round otherwise on another machine: most of NumPy's float functions, and math's."""
+    for name, function in vars(np).items():
+        if isinstance(function, np.ufunc) and function not in EXACT | ALSO_EXACT and {*FLOATS} & {*function.types}:
+            yield np, name
+    yield from ((np, name) for name in BY_SUMS)
+    yield from ((np.linalg, name) for name in np.linalg.__all__ if not isinstance(getattr(np.linalg, name), type))
+    yield from ((math, name) for name in OF_MATH if hasattr(math, name))
 
 
-@pytest.mark.parametrize("setting", SOME_SETTINGS)
-def test_a_portable_sweep_has_the_same_bits(setting: str) -> None:
-    found = answer(setting)["digests"]
-    assert {name: found[name] for name in GOLDEN} == GOLDEN
-    assert found == answer("as it is")["digests"]
+def raising(name: str) -> Callable[..., NoReturn]:
+    """A function that says that it was called."""
+
+    def call(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError(f"{name} was called")
+
+    return call
 
 
-@pytest.mark.parametrize("setting", SOME_SETTINGS)
-def test_blas_adds_up_alike_for_any_number_of_runs(setting: str) -> None:
-    """By observation, not by a promise of BLAS: hence this test, with each of its kernels that this CPU can run."""
-    assert answer(setting)["by width"] == []
+def make_raise(patch: pytest.MonkeyPatch, *only: str) -> None:
+    """Makes all inexact functions raise, or only those of these names."""
+    for module, name in list(inexact()):
+        if not only or name in only:
+            patch.setattr(module, name, raising(name))
 
 
-def test_the_same_bits_here_as_in_another_process() -> None:
-    assert digests() == answer("as it is")["digests"]
+def train_and_predict(changes: dict[str, Any]) -> None:
+    """All that a run goes through: data, draws, training, snapshots, its files' numbers, predictions of new rows."""
+    runs = [run(**(changes | {"epochs": 3, "seed": seed})) for seed in range(1, 10)]
+    for stack in make_stacks(runs, workers=2):
+        for one, result in zip(stack, train_stack(stack, snapshots=[1]), strict=True):
+            weight_arrays(result)
+            prediction_arrays(*predictions(one, result))
+            fresh = one.dataset.input_scale.apply(one.dataset.X + 0.25)
+            outputs = predict(fresh, result.final.matrices, result.final.biases, one.numerics)
+            one.dataset.target_scale.invert(outputs)
+            sigmoid(outputs, one.numerics)
 
 
-@pytest.mark.parametrize("setting", SOME_SETTINGS)
-def test_the_settings_do_switch_features_off(setting: str) -> None:
-    """Else the tests above would compare a thing with itself."""
-    words = SETTINGS[setting].get("NPY_DISABLE_CPU_FEATURES", "").split()
-    assert not set(words) & set(answer(setting)["features"])
-    assert words or answer(setting)["features"] == answer("as it is")["features"]
+@pytest.mark.parametrize("name", RUNS)
+def test_portable_runs_call_nothing_inexact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        make_raise(patch)
+        train_and_predict(RUNS[name])
+
+
+def test_what_raises_is_what_is_meant() -> None:
+    names = {name for _, name in inexact()}
+    assert names >= {"exp", "log", "tanh", "power", "matmul", "dot", "einsum", "tensordot", "inner", "vdot", "solve"}
+
+
+@pytest.mark.parametrize("function", ["exp", "matmul"])
+def test_fast_runs_do_call_what_raises(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the test above could not fail."""
+    with monkeypatch.context() as patch:
+        make_raise(patch, function)
+        with pytest.raises(AssertionError, match=f"{function} was called"):
+            train_and_predict(RUNS["cat_shop"] | {"numerics": "fast"})
+
+
+@pytest.mark.parametrize("function", ["dot", "einsum", "tensordot", "inner", "vdot", "tanh", "log", "power"])
+def test_a_use_in_training_would_be_caught(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        make_raise(patch)
+        patch.setattr(Stack, "update", lambda stack: getattr(np, function)(stack.error, stack.error))
+        with pytest.raises(AssertionError, match=f"{function} was called"):
+            train_and_predict(RUNS["cat_shop"])
+
+
+@pytest.mark.parametrize("name", NUMERICS_CODE)
+def test_no_module_has_them_by_another_way(name: str) -> None:
+    """By operators, by methods of arrays, or imported by name, where the test above would not see them."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.MatMult)
+        if isinstance(node, ast.Attribute) and node.attr == "dot":
+            assert isinstance(node.value, ast.Name)
+            assert node.value.id == "np"
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):  # of a number, or a square, which multiplies
+            assert isinstance(node.left, ast.Constant) or ast.unparse(node.right) == "2"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("numpy", "math"):
+            assert node.module in ("numpy.typing", "numpy.random")

@@ -127,7 +127,7 @@ def test_a_weight_that_was_changed_is_found_to_the_element(store: Path, tmp_path
         1,
         1,
     )
-    assert "1 ulps apart (1 of 6 differ)" in str(difference)
+    assert "1 ulp apart (1 of 6 differ)" in str(difference)
     (fault,) = proof.faults
     assert fault.startswith("weights.npz is not what was written: its digest is ")
     curve = file_of(folder, kept.run_id, "loss.npz")

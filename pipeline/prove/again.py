@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.console import counted
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.kept import KeptRun
@@ -37,7 +38,7 @@ class Difference:
     size: int
 
     def __str__(self) -> str:
-        apart = "" if self.ulps is None else f", {self.ulps:,} ulps apart"
+        apart = "" if self.ulps is None else f", {counted(self.ulps, 'ulp')} apart"
         many = f" ({self.count:,} of {self.size:,} differ)" if self.size else ""
         where = f"{self.file}: {self.array} first differs at {self.place}"
         return f"{where}: kept {self.kept}, now {self.now}{apart}{many}"

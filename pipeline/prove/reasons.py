@@ -53,9 +53,9 @@ def machine_reasons(then: Mapping[str, Any], now: Mapping[str, Any], numerics: s
     pairs = [
         ("NumPy", then.get("packages", {}).get("numpy"), now["packages"]["numpy"]),
         ("BLAS", blas_of(then), blas_of(now)),
-        ("the CPU features in use", features_of(then), features_of(now)),
+        ("The set of CPU features in use", features_of(then), features_of(now)),
         ("Python", then.get("python"), now["python"]),
-        ("the machine", then.get("machine"), now["machine"]),
+        ("The machine", then.get("machine"), now["machine"]),
     ]
     for what, before, after in pairs:
         if before != after:
