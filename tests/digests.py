@@ -17,7 +17,7 @@ from pipeline.config import InitConfig, RunConfig
 from pipeline.executor import make_executor, train_stacks
 from pipeline.identity import Run, code_digest, make_run
 from pipeline.initial import initial_weights
-from pipeline.network import LANES, MOST_BLAS_TERMS, matmul
+from pipeline.layout import LANES, MOST_BLAS_TERMS, matmul
 from pipeline.program import Array
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import Result, make_stacks

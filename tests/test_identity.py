@@ -254,7 +254,8 @@ def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
 # --- imports ----------------------------------------------------------------------------------------------------
 
 NUMERICS = {
-    "continuing", "data", "initial", "losses", "network", "pace", "points", "program", "sigmoid", "stack", "train",
+    "activations", "continuing", "course", "data", "elementary", "initial", "layout", "losses", "network", "optimizer",
+    "pace", "points", "program", "sample", "sigmoid", "stack", "train",
 }  # fmt: skip
 COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
 WITH_MLFLOW = {"api", "database", "moved", "prune"}
@@ -339,7 +340,7 @@ def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:
 
 
 def test_the_code_digest_covers_all_modules_that_decide_a_result() -> None:
-    roots = {"train", "network", "initial", "data"}
+    roots = {"train", "network", "initial", "data", "sample"}
     deciding = roots | set().union(*map(reached, roots))
     # Compiled code has the bits of these modules, or a test fails: it decides nothing.
     assert set(NUMERICS_CODE) == deciding - {"compiled", "config", "credentials", "errors", "paths", "identity"}
