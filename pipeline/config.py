@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.activations import HIDDEN, OUTPUT
 from pipeline.credentials import hidden, public_text, public_uri
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, RAW_SUMS
+from pipeline.losses import LOSSES, NEEDS, RAW_SUMS
+from pipeline.optimizer import OPTIMIZERS, SCHEDULES
 
-ACTIVATIONS = ("sigmoid",)
 SCALINGS = ("none", "max", "divide", "standard")
-SCHEMES = ("normal", "uniform", "given")
+SCHEMES = ("normal", "uniform", "xavier", "he", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
@@ -57,8 +58,8 @@ TAKES = {
     "data.target_divide_by": DIVISOR,
     "network": "set key by key, as in network.hidden=[4]",
     "network.hidden": "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)",
-    "network.activation": one_of(ACTIVATIONS),
-    "network.output_activation": one_of(ACTIVATIONS),
+    "network.activation": f"{one_of(HIDDEN)}, or a list with one for each hidden layer",
+    "network.output_activation": one_of(OUTPUT),
     "network.bias": "true or false",
     "init.scheme": one_of(SCHEMES),
     "init.scale": POSITIVE,
@@ -73,7 +74,14 @@ TAKES = {
     "training.loss": one_of(LOSSES),
     "training.metrics": f"a list, without repetitions, of {', '.join(RAW_SUMS)}",
     "training.derivative": one_of(DERIVATIVES),
-    "training.batch_size": "null, as every update uses all rows",
+    "training.batch_size": "null (all rows an update) or a whole number >= 1",
+    "training.optimizer": one_of(OPTIMIZERS),
+    "training.momentum": "a number from 0 to below 1",
+    "training.l2": "a finite number >= 0",
+    "training.schedule": one_of(SCHEDULES),
+    "training.decay": "a finite number > 0",
+    "training.decay_every": "a whole number >= 1",
+    "training.patience": "null or a whole number >= 1",
     "seed": f"a whole number from 0 to {2**32 - 1}",
     "numerics": one_of(NUMERICS),
     "tracking.uri": "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000",
@@ -205,7 +213,7 @@ class NetworkConfig:
     """The architecture between the data's inputs and outputs."""
 
     hidden: list[int] = field(default_factory=lambda: [4])
-    activation: str = "sigmoid"
+    activation: Any = "sigmoid"
     output_activation: str = "sigmoid"
     bias: Any = False
 
@@ -213,13 +221,23 @@ class NetworkConfig:
         good = isinstance(self.hidden, list) and all(type(units) is int and units >= 1 for units in self.hidden)
         check(good, "network.hidden", self.hidden)
         check(isinstance(self.bias, bool), "network.bias", self.bias)
-        check(self.activation in ACTIVATIONS, "network.activation", self.activation)
-        check(self.output_activation in ACTIVATIONS, "network.output_activation", self.output_activation)
+        names = self.activation if isinstance(self.activation, list) else [self.activation]
+        check(all(name in HIDDEN for name in names), "network.activation", self.activation)
+        layers = len(self.hidden)
+        fits = not isinstance(self.activation, list) or len(names) == layers
+        check(fits, "network.activation", self.activation, f"one name, or a list of {layers}, one a hidden layer")
+        check(self.output_activation in OUTPUT, "network.output_activation", self.output_activation)
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """One a layer, the output's last."""
+        hidden = self.activation if isinstance(self.activation, list) else [self.activation] * len(self.hidden)
+        return (*hidden, self.output_activation)
 
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How initial weights are made: normal (times scale), uniform (low to high) or given (one matrix a layer)."""
+    """How initial weights are made: normal, xavier, he (with a scale), uniform (low to high), given (a matrix a layer)."""
 
     scheme: str = "normal"
     scale: float = 1.0
@@ -248,7 +266,7 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Gradient descent: `epochs` updates over all rows, along the derivative of `loss`."""
+    """Gradient descent along the derivative of `loss`: `epochs` times over all rows. optimizer.py has the formulas."""
 
     learning_rate: float = 0.5
     epochs: int = 1000
@@ -256,6 +274,13 @@ class TrainingConfig:
     metrics: list[str] = field(default_factory=list)
     derivative: str = "exact"
     batch_size: int | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    l2: float = 0.0
+    schedule: str = "constant"
+    decay: float = 0.5
+    decay_every: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         good = math.isfinite(self.learning_rate) and self.learning_rate > 0
@@ -265,7 +290,14 @@ class TrainingConfig:
         names = isinstance(self.metrics, list) and all(metric in RAW_SUMS for metric in self.metrics)
         check(names and len(set(self.metrics)) == len(self.metrics), "training.metrics", self.metrics)
         check(self.derivative in DERIVATIVES, "training.derivative", self.derivative)
-        check(self.batch_size is None, "training.batch_size", self.batch_size)
+        check(self.batch_size is None or self.batch_size >= 1, "training.batch_size", self.batch_size)
+        check(self.optimizer in OPTIMIZERS, "training.optimizer", self.optimizer)
+        check(0 <= self.momentum < 1, "training.momentum", self.momentum)
+        check(math.isfinite(self.l2) and self.l2 >= 0, "training.l2", self.l2)
+        check(self.schedule in SCHEDULES, "training.schedule", self.schedule)
+        check(math.isfinite(self.decay) and self.decay > 0, "training.decay", self.decay)
+        check(self.decay_every >= 1, "training.decay_every", self.decay_every)
+        check(self.patience is None or self.patience >= 1, "training.patience", self.patience)
 
 
 @dataclass(frozen=True)
@@ -331,10 +363,30 @@ class RunConfig:
         weights = sum(inputs * outputs for inputs, outputs in shapes)
         fits = f"of at most {MOST_WEIGHTS} weights in all, and these layers have {weights}"
         check(weights <= MOST_WEIGHTS, "network.hidden", self.network.hidden, fits)
+        self._check_together()
         portable = self.executor.kernel == "numpy" or self.numerics != "fast"
         check(portable, "executor.kernel", self.executor.kernel, "numpy, as numerics is fast")
         if self.init.scheme == "given":
             check_shapes(self.init.weights, shapes)
+
+    def _check_together(self) -> None:
+        """Raises UserError where a loss, an output, a slip and a compiled kernel do not go together."""
+        network, training = self.network, self.training
+        loss, output = training.loss, network.output_activation
+        wanted = NEEDS.get(loss)
+        takes = f"{wanted}, as training.loss is {loss}"
+        check(wanted is None or output == wanted, "network.output_activation", output, takes)
+        takes = f"cross_entropy, as network.output_activation is {output}"
+        check(output != "softmax" or loss == "cross_entropy", "training.loss", loss, takes)
+        plain = set(network.activations) == {"sigmoid"} and wanted is None
+        takes = "exact: of_activation is a slip with sigmoids and squared errors"
+        check(training.derivative == "exact" or plain, "training.derivative", training.derivative, takes)
+        simple = training.optimizer == "sgd" and training.schedule == "constant" and not training.l2
+        simple = simple and training.batch_size is None and training.patience is None
+        raw = {RAW_SUMS[name] for name in (loss, *training.metrics)}
+        takes = "numpy: numba has sigmoids, squared errors and plain gradient descent over all rows"
+        compiles = simple and plain and raw <= {"squares", "absolutes"}
+        check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
 
 
 def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:
