@@ -1,6 +1,7 @@
 """Which run becomes the model: the best seed of the cell with the best median, or the run that is asked for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,18 +58,24 @@ def best_run(results: Results, by: str = "final_loss") -> Choice:
             "example with a lower training.learning_rate."
         )
     cells = cell_table(results.runs, metric)
-    seeds = runs[runs["cell"] == cells["cell"].iloc[0]]
-    winner = seeds.loc[seeds["score"].idxmin()]
+    best = winner(runs, cells)
     return Choice(
-        kept=results.kept(str(winner["run_id"])),
-        name=str(winner["name"]),
-        cell=str(winner["cell"]),
-        why=reason(cells, winner, metric),
+        kept=results.kept(str(best["run_id"])),
+        name=str(best["name"]),
+        cell=str(best["cell"]),
+        why=reason(cells, best, metric),
         caution=caution(swept_keys(results.runs), metric),
     )
 
 
-def reason(cells: pd.DataFrame, winner: "pd.Series", metric: Metric) -> str:
+def winner(runs: pd.DataFrame, cells: pd.DataFrame) -> "pd.Series[Any]":
+    """The row of the best seed of the best cell: of scored runs, and of cells with the best first."""
+    seeds = runs[runs["cell"] == cells["cell"].iloc[0]]
+    first: pd.Series[Any] = seeds.sort_values("score", kind="stable").iloc[0]
+    return first
+
+
+def reason(cells: pd.DataFrame, winner: "pd.Series[Any]", metric: Metric) -> str:
     """Why this run wins."""
     best, value = cells.iloc[0], f"{metric.words} {winner[metric.name]:.6g}"
     if len(cells) == 1 and best["n"] == 1:

@@ -5,6 +5,7 @@ calls of its client that it is made of do neither.
 """
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def new_version(client: MlflowClient, choice: Choice, name: str) -> str:
     made = client.create_model_version(
         name, f"models:/{model_id}", kept.run_id, tags=tags, description=choice.why, model_id=model_id
     )
+    of = json.dumps([{"name": name, "version": made.version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": of})  # the UI's link from one to the other
     return str(made.version)
 
 
