@@ -169,7 +169,7 @@ def test_it_says_which_run_why_and_what_to_try(own: Path, told: Told) -> None:
     assert re.search(
         r"of 4 cells it is that with the best median, final mse \S+ over 3 seeds; seed \d is its best", out
     )
-    commands = [shlex.split(line) for line in re.findall(r"^  (.*)$", out, re.MULTILINE)]
+    commands = [shlex.split(line) for line in re.findall(r"^  ([^.].*)$", out, re.MULTILINE)]
     assert commands[0] == ["seedbed", "predict", "model=small@champion", "rows=[[1.0, 0.0, 1.0]]"]
     assert commands[1][:5] == ["mlflow", "models", "serve", "-m", "models:/small@champion"]
     assert told(own, *commands[0][1:])[0] == 0
@@ -507,6 +507,7 @@ def serving_model(folder: Path, reference: str) -> Iterator[str]:
     words = ["models", "serve", "-m", f"models:/{reference}", "--env-manager", "local", "--port", str(port)]
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     variables |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])  # of uvicorn
     with (folder / "served.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],

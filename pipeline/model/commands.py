@@ -2,9 +2,13 @@
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.address import DEFAULT_URI, store_uri
+from pipeline.compare.closing import short_path
 from pipeline.compare.results import Selection, read_results
 from pipeline.config import TrackingConfig, check_model_name
 from pipeline.console import say, warn
@@ -74,6 +78,9 @@ def tell(reader: Reader, choice: Choice, made: Registered) -> None:
     say(f"Model {made.name}, version {made.version}, is the {CHAMPION}{was}.")
     say(f"It is run {choice.kept.run_id}, {choice.name}, of cell {choice.cell}: {choice.why}.")
     say("Try it:")
+    activate = Path(sys.executable).with_name("activate")
+    if shutil.which("uvicorn") is None and activate.is_file():  # which MLflow serves with, and looks for on the path
+        say(f"  . {short_path(activate)}")
     reference = f"{made.name}@{CHAMPION}"
     row = example(choice.kept.dataset).iloc[:1].to_numpy().tolist()
     where = [] if is_usual(reader.uri) else [f"tracking.uri={reader.shown_uri}"]

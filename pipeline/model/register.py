@@ -41,8 +41,11 @@ def new_version(client: MlflowClient, choice: Choice, name: str) -> str:
     """Logs the model of a run and makes it the newest version of `name`."""
     kept = choice.kept
     model_id = log_model(client, choice)
-    with contextlib.suppress(MlflowException):  # it is there already
+    try:
         client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     tags = {"fingerprint": kept.fingerprint, "cell": choice.cell}
     made = client.create_model_version(
         name, f"models:/{model_id}", kept.run_id, tags=tags, description=choice.why, model_id=model_id
