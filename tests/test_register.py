@@ -199,14 +199,15 @@ def test_the_run_is_as_it_was(store: Path, registered: Path) -> None:
     assert names[0] == names[1]
 
 
-def test_no_active_run_and_no_folder_of_mlflows_is_left(registered: Path) -> None:
+def test_mlflows_global_state_and_the_working_directory_are_as_they_were(own: Path, told: Told) -> None:
     import mlflow
 
-    assert mlflow.active_run() is None
-    assert not list(registered.glob("**/mlruns"))
-    assert not Path("mlruns").exists()
-    left = {path.name for path in registered.iterdir()}
-    assert left <= {"mlflow.db", "mlflow.db-wal", "mlflow.db-shm", "mlflow-artifacts"}
+    for name in ("uv.lock", "pyproject.toml"):  # MLflow would copy them into the model
+        (own / name).write_text("")
+    before = mlflow.active_run(), mlflow.get_tracking_uri(), sorted(own.glob("*[!ml]"))  # no mlflow.db-shm, -wal
+    assert told(own, "register", "experiment=exam", "name=another")[0] == 0
+    assert (mlflow.active_run(), mlflow.get_tracking_uri(), sorted(own.glob("*[!ml]"))) == before
+    assert not (model_folder(own, "another") / "uv.lock").exists()
 
 
 def test_what_reads_the_store_still_works(own: Path, told: Told) -> None:
