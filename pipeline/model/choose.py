@@ -77,11 +77,9 @@ def winner(runs: pd.DataFrame, cells: pd.DataFrame) -> "pd.Series[Any]":
 
 def reason(cells: pd.DataFrame, winner: "pd.Series[Any]", metric: Metric) -> str:
     """Why this run wins."""
-    best, value = cells.iloc[0], f"{metric.words} {winner[metric.name]:.6g}"
+    best, value = cells.iloc[0], f"{winner[metric.name]:.6g}"
     if len(cells) == 1 and best["n"] == 1:
-        return f"it is the only run; {value}"
-    one_of = f"of {len(cells):,} cells it is that" if len(cells) > 1 else "the only cell,"
-    return (
-        f"{one_of} with the best median, {metric.words} {best['median']:.6g} over {counted(int(best['n']), 'seed')}; "
-        f"seed {winner['seed']} is its best, with {value}"
-    )
+        return f"it is the only run; its {metric.words} is {value}"
+    first = "its cell is the only one" if len(cells) == 1 else f"its cell has the best median of {len(cells):,} cells"
+    seeds = counted(int(best["n"]), "seed")
+    return f"{first}, {metric.words} {best['median']:.6g} over {seeds}; seed {winner['seed']} is its best, with {value}"

@@ -47,8 +47,9 @@ def new_version(client: MlflowClient, choice: Choice, name: str) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags = {"fingerprint": kept.fingerprint, "cell": choice.cell}
+    about = f"Run {choice.name} of cell {choice.cell}: {choice.why}."
     made = client.create_model_version(
-        name, f"models:/{model_id}", kept.run_id, tags=tags, description=choice.why, model_id=model_id
+        name, f"models:/{model_id}", kept.run_id, tags=tags, description=about, model_id=model_id
     )
     of = json.dumps([{"name": name, "version": made.version}])
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": of})  # the UI's link from one to the other
