@@ -440,6 +440,15 @@ def test_bad_words_of_register_get_one_sentence(registered: Path, told: Told, wo
     assert sentence in err
 
 
+def test_an_experiment_whose_name_no_model_can_have_needs_another(own: Path, told: Told) -> None:
+    words = ("data=cat_shop", "training.epochs=5", "tracking.experiment=a/b")
+    assert told(own, "sweep", *words)[0] == 0
+    code, _, err = told(own, "register")
+    assert code == 1
+    assert err.startswith("error: name (the experiment's, as none is given) is a/b, but it must be a name on one line")
+    assert told(own, "register", "name=a-b")[0] == 0
+
+
 def test_without_a_sweep_it_says_so(empty_store: Path, told: Told) -> None:
     shutil.rmtree(empty_store / "mlflow-artifacts", ignore_errors=True)
     with contextlib.closing(sqlite3.connect(empty_store / "mlflow.db")) as connection:

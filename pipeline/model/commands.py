@@ -60,7 +60,7 @@ def register_and_tell(reader: Reader, choice: Choice, name: str | None = None) -
     with translated(reader.uri):
         if name is None:
             name = experiment_of(reader, choice)
-            check_model_name("the experiment", name)
+            check_model_name("name (the experiment's, as none is given)", name)
         made = register(reader.client, choice, name)
     tell(reader, choice, made)
 
