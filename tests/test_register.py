@@ -159,7 +159,7 @@ def test_the_winner_of_a_sweep_is_the_one_worked_out_by_hand(registered: Path) -
 
 
 def test_it_says_which_run_why_and_what_to_try(own: Path, told: Told) -> None:
-    code, out, _ = told(own, "register", "by=final_mse")
+    code, out, _ = told(own, "register", "metric=final_mse")
     assert code == 0
     version = champion(own, "small")
     assert out.startswith(
@@ -422,12 +422,12 @@ def test_a_model_of_another_tool_is_told_from_ours(own: Path, told: Told) -> Non
     ("words", "sentence"),
     [
         (["run=abc"], "run=abc cannot be read from sqlite:///mlflow.db"),
-        (["run=1", "sweep=latest"], "Choose by run= or by sweep=, experiment= and by=, not both."),
+        (["run=1", "sweep=latest"], "Choose by run= or by sweep=, experiment= and metric=, not both."),
         (
             ["name=a/b"],
             "name is a/b, but it must be a name on one line with none of / : @ ? # % in it, to name a model.",
         ),
-        (["by=nix"], "by=nix is nothing that these runs have: choose from final_loss, best_loss, updates"),
+        (["metric=nix"], "metric=nix is nothing that these runs have: choose from final_loss, best_loss, updates"),
         (["sweep=nix"], "There is no sweep nix in sqlite:///mlflow.db: choose latest, a run id, or a name (small"),
         (["experiment=nix"], "There is no experiment nix in sqlite:///mlflow.db"),
         (["foo=1"], "foo is not a key here: the keys are sweep, experiment, run, name, by, tracking.uri."),

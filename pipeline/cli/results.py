@@ -136,12 +136,12 @@ def register(words: tuple[str, ...]) -> None:
       experiment=NAME           all finished runs of an MLflow experiment, or with sweep= a sweep of it
       run=RUN_ID                or this run
       name=NAME                 the model's name; else the MLflow experiment's
-      by=final_loss             or best_loss, updates, final_mse, ...
+      metric=final_loss         or best_loss, updates, final_mse, ...
       tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
 
     For example:
       seedbed register
-      seedbed register experiment=exam name=score by=final_mse
+      seedbed register experiment=exam name=score metric=final_mse
     """
     from pipeline.model.commands import register_by_words
 

@@ -49,7 +49,7 @@ def best_run(results: Results, by: str = "final_loss") -> Choice:
     `by` is a result of the runs. Raises UserError if they have no such result, or all of them diverged.
     """
     name = by.removeprefix("result/")
-    check_column("by", name, metrics_of(results.runs))
+    check_column("metric", name, metrics_of(results.runs))
     metric = metric_of(results.runs, name)
     runs = scored(results.runs, metric)
     if not np.isfinite(runs["score"]).any():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.address import DEFAULT_URI, store_uri
-from pipeline.compare.closing import short_path
+from pipeline.compare.links import short_path
 from pipeline.compare.results import Selection, read_results
 from pipeline.config import TrackingConfig, check_model_name
 from pipeline.console import say, warn
@@ -20,7 +20,7 @@ from pipeline.reader import Reader
 from pipeline.sinks import translated
 from pipeline.verbs import check_keys, key_values, open_reader
 
-KEYS = ("sweep", "experiment", "run", "name", "by", "tracking.uri")
+KEYS = ("sweep", "experiment", "run", "name", "metric", "tracking.uri")
 PORT = 5001  # the UI likes 5000
 
 
@@ -28,8 +28,8 @@ def register_by_words(words: Sequence[str]) -> None:
     """Registers the run that the words choose."""
     values = key_values(words)
     check_keys(values, KEYS)
-    if "run" in values and {"sweep", "experiment", "by"} & values.keys():
-        raise UserError("Choose by run= or by sweep=, experiment= and by=, not both.")
+    if "run" in values and {"sweep", "experiment", "metric"} & values.keys():
+        raise UserError("Choose by run= or by sweep=, experiment= and metric=, not both.")
     if "name" in values:
         check_model_name("name", values["name"])
     reader = open_reader(values)
@@ -37,7 +37,7 @@ def register_by_words(words: Sequence[str]) -> None:
         choice = named_run(reader, values["run"])
     else:
         results = read_results(reader.uri, Selection(values.get("sweep"), values.get("experiment")))
-        choice = best_run(results, str(values.get("by", "final_loss")))
+        choice = best_run(results, str(values.get("metric", "final_loss")))
     register_and_tell(reader, choice, values.get("name"))
 
 
