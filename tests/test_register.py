@@ -430,7 +430,7 @@ def test_a_model_of_another_tool_is_told_from_ours(own: Path, told: Told) -> Non
         (["metric=nix"], "metric=nix is nothing that these runs have: choose from final_loss, best_loss, updates"),
         (["sweep=nix"], "There is no sweep nix in sqlite:///mlflow.db: choose latest, a run id, or a name (small"),
         (["experiment=nix"], "There is no experiment nix in sqlite:///mlflow.db"),
-        (["foo=1"], "foo is not a key here: the keys are sweep, experiment, run, name, by, tracking.uri."),
+        (["foo=1"], "foo is not a key here: the keys are sweep, experiment, run, name, metric, tracking.uri."),
         (["tracking.uri=sqlite:///none.db"], "There is no store at sqlite:///none.db"),
     ],
 )
