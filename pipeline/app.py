@@ -61,6 +61,8 @@ def train(cfg: DictConfig) -> float:
     words = plain_words(HydraConfig.get().overrides.task)
     check_single(words)
     run = make_run(run_config(cfg), words)
+    if run.config.register and HydraConfig.get().mode == RunMode.MULTIRUN:  # every job would make a model
+        raise UserError("register=true is for Seedbed's own launcher: leave it out, and `seedbed register` afterwards.")
     if HydraConfig.get().launcher.get("dry_run"):
         show_plan([run], force=is_forced(HydraConfig.instance().cfg))
         return math.inf

@@ -32,6 +32,7 @@ MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
 MOST_WORKERS = 1024
 LONGEST_NAME = 250  # of an experiment in MLflow (its tables have room for 256)
+NOT_IN_A_MODEL = "/:@?#%"  # in an address like models:/NAME@ALIAS they mean something
 
 
 def one_of(choices: Iterable[str]) -> str:
@@ -84,6 +85,7 @@ TAKES = {
     "training.patience": "null or a whole number >= 1",
     "seed": f"a whole number from 0 to {2**32 - 1}",
     "numerics": one_of(NUMERICS),
+    "register": "true or false",
     "tracking.uri": "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000",
     "tracking.experiment": NAME,
     "tracking.artifacts": "null (beside the database file) or a folder",
@@ -145,6 +147,12 @@ def is_name(text: str) -> bool:
 def is_text(text: str) -> bool:
     """False for a text with a half of a surrogate pair, which no file can hold: bytes of a shell that are no UTF-8."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def check_model_name(key: str, name: str) -> None:
+    """Raises UserError, naming the key, for a name that MLflow's registry does not take or could not find again."""
+    good = is_name(name) and name.strip() == name and name not in (".", "..") and not set(name) & set(NOT_IN_A_MODEL)
+    check(good, key, name, f"a name on one line with none of {' '.join(NOT_IN_A_MODEL)} in it, to name a model")
 
 
 def check_matrix(key: str, rows: Any) -> None:
@@ -345,7 +353,7 @@ class ExecutorConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: one resolved config, one seed."""
+    """One run: one resolved config, one seed. `register` makes its winner a model, and decides nothing about it."""
 
     data: DataConfig = field(default_factory=lambda: DataConfig(X=[[0]], y=[[0]]))
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -353,12 +361,18 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
     numerics: str = "auto"
+    register: Any = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed)
         check(self.numerics in NUMERICS, "numerics", self.numerics)
+        check(isinstance(self.register, bool), "register", self.register)
+        if self.register and self.tracking.uri is None:
+            raise UserError("register is true, but nothing is kept: leave out tracking=none, or register=true.")
+        if self.register:
+            check_model_name("tracking.experiment", self.tracking.experiment)
         shapes = list(itertools.pairwise([len(self.data.X[0]), *self.network.hidden, len(self.data.y[0])]))
         weights = sum(inputs * outputs for inputs, outputs in shapes)
         fits = f"of at most {MOST_WEIGHTS} weights in all, and these layers have {weights}"

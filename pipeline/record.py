@@ -295,9 +295,10 @@ def member_name(name: str) -> str:
 
 
 def public_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved config as plain values, without a password that `tracking.uri` may carry."""
+    """The resolved config as plain values, without a password that `tracking.uri` may carry, and `register`."""
     values = {name: dict(vars(value)) if is_dataclass(value) else value for name, value in vars(config).items()}
     values["tracking"]["uri"] = public_uri(config.tracking.uri)
+    del values["register"]  # what becomes of a sweep's winner says nothing about a run
     return values
 
 
