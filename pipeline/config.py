@@ -233,6 +233,8 @@ class NetworkConfig:
         check(all(name in HIDDEN for name in names), "network.activation", self.activation)
         layers = len(self.hidden)
         fits = not isinstance(self.activation, list) or len(names) == layers
+        if fits and len(set(names)) == 1:  # a list of the same names is the name
+            object.__setattr__(self, "activation", names[0])
         check(fits, "network.activation", self.activation, f"one name, or a list of {layers}, one a hidden layer")
         check(self.output_activation in OUTPUT, "network.output_activation", self.output_activation)
 
