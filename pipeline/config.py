@@ -247,7 +247,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How initial weights are made: normal, xavier, he (with a scale), uniform (low to high), given (a matrix a layer)."""
+    """How initial weights are made: normal, xavier, he (scaled), uniform (low to high), given (a matrix a layer)."""
 
     scheme: str = "normal"
     scale: float = 1.0

@@ -16,7 +16,9 @@ from tests.factory import PROPERTY, config
 SEED = "a whole number from 0 to 4294967295"
 EPOCHS = "a whole number from 0 to 100000000"
 HIDDEN = "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)"
-METRICS = "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs"
+METRICS = (
+    "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs, bce, cross_entropy, accuracy"
+)
 NAMES = "null or a list of names, all different and none empty"
 WEIGHTS = "a list with one matrix (inputs x outputs) a layer, as init.scheme is given"
 DIVISOR = "a number other than 0, or a list of such with one a column, as the scaling is divide"
@@ -107,8 +109,8 @@ def test_a_flat_y_is_one_output() -> None:
         ),
         (
             {"activation": "foo"},
-            "network.activation is foo, but it must be one of sigmoid, tanh, relu, leaky_relu, identity, or a list with one for "
-            "each hidden layer.",
+            "network.activation is foo, but it must be one of sigmoid, tanh, relu, leaky_relu, identity, or a list "
+            "with one for each hidden layer.",
         ),
         (
             {"output_activation": "foo"},
