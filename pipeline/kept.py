@@ -13,6 +13,7 @@ from pipeline.config import DataConfig, ExecutorConfig, RunConfig, TrackingConfi
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
 from pipeline.identity import Run, make_run
+from pipeline.network import Mode
 from pipeline.record import layers, read_npz
 
 Array = NDArray[np.float64]
@@ -48,6 +49,11 @@ class KeptRun:
         """Final matrices (in, out) and biases (out,), layer by layer."""
         arrays = read_npz(self.read("weights.npz"), f"weights.npz of run {self.run_id}")
         return layers(arrays, "W"), layers(arrays, "b")
+
+    @cached_property
+    def mode(self) -> Mode:
+        """How its network computes."""
+        return self.run().mode
 
     def run(self, epochs: int | None = None) -> Run:
         """The run that the config describes, with these epochs if they are given.

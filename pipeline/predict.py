@@ -118,7 +118,7 @@ def run_predictor(run: KeptRun) -> Predictor:
     matrices, biases = run.weights
 
     def outputs(rows: Array) -> Array:
-        scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.numerics)
+        scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.mode)
         return dataset.target_scale.invert(scaled)
 
     low, high = dataset.raw_X.min(axis=0), dataset.raw_X.max(axis=0)

@@ -48,7 +48,7 @@ def predicted(replay: Replay, rows: Array) -> Array:
     dataset, network = replay.run.dataset, replay.networks[-1]
     size = max(CHUNK // max(replay.run.sizes), 1)
     chunks = [
-        predict(dataset.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, replay.run.numerics)
+        predict(dataset.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, replay.run.mode)
         for i in range(0, len(rows), size)
     ]
     return dataset.target_scale.invert(np.concatenate(chunks))

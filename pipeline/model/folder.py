@@ -19,7 +19,8 @@ from pipeline.record import npz
 if TYPE_CHECKING:
     from pipeline.api import LoggedModel
 
-NUMERICS = ("program", "sigmoid", "network")  # the modules that a prediction takes
+# The modules that a prediction takes.
+NUMERICS = ("program", "sigmoid", "elementary", "activations", "layout", "losses", "optimizer", "network")
 NUMBERS = "network.npz"
 ARTIFACT = "network"  # what the code calls that file
 REQUIREMENTS = ("numpy", "pandas", "mlflow")
@@ -48,6 +49,8 @@ def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
     return {
         "code": np.array(code_package()),
         "numerics": np.array(kept.numerics),
+        "activations": np.array(kept.mode.activations),
+        "layout": np.array(kept.mode.layout),
         "features": np.array(dataset.features),
         "targets": np.array(dataset.targets),
         "low": dataset.raw_X.min(axis=0),
