@@ -171,7 +171,7 @@ def note_oddities(runs: Sequence[Run]) -> None:
     slow = {run.architecture for run in runs if is_slow(run)}
     if slow:
         warn(
-            f"numerics=portable trains networks of this size ({', '.join(sorted(slow))}) several times slower than fast: "
+            f"numerics=portable trains nets of this size ({', '.join(sorted(slow))}) several times slower than fast: "
             "numerics=auto takes fast for them, whose last bits depend on the machine."
         )
 
