@@ -23,7 +23,7 @@ SCALINGS = ("none", "max", "divide", "standard")
 BUNDLED = ("digits",)
 TASKS = ("auto", "regression", "classes")
 MISSING_RULES = ("error", "drop_rows", "mean", "median")
-OUTPUTS = {"rows": "sigmoid", "regression": "identity", "classes": "softmax"}  # the usual activation, by DataConfig.kind
+OUTPUTS = {"rows": "sigmoid", "regression": "identity", "classes": "softmax"}  # usual, by DataConfig.kind
 LOSS_OF = {"rows": "half_sse", "regression": "mse", "classes": "bce"}  # the usual loss, where outputs are no softmax
 SCHEMES = ("normal", "uniform", "given")
 GENERATORS = ("pcg64", "legacy")
@@ -56,7 +56,7 @@ TAKES = {
     "data.name": NAME,
     "data.X": "a list of rows, each a list of numbers, like [[0, 1], [1, 1]]",
     "data.y": "a list of rows, each a list of numbers, or a list with one number a row, like [0, 1]",
-    "data.path": "null or a CSV or Parquet file",
+    "data.path": "a CSV or Parquet file, like my.csv (null for inline rows)",
     "data.bundled": f"null or {one_of(BUNDLED)}",
     "data.target": f"{COLUMNS}, of the file",
     "data.features": NAMES,
@@ -68,9 +68,9 @@ TAKES = {
     "data.task": one_of(TASKS),
     "data.groups": "null or the name of a column of a file",
     "data.digest": "null or 16 hex digits",
-    "data.scaling": f"null or {one_of(SCALINGS)}",
+    "data.scaling": one_of(SCALINGS),
     "data.divide_by": DIVISOR,
-    "data.target_scaling": f"null or {one_of(SCALINGS)}",
+    "data.target_scaling": one_of(SCALINGS),
     "data.target_divide_by": DIVISOR,
     "data.validation": SHARE,
     "data.test": SHARE,
@@ -313,11 +313,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The architecture between the data's inputs and outputs."""
+    """The architecture between the data's inputs and outputs. `output_activation` null is the one that suits these."""
 
     hidden: list[int] = field(default_factory=lambda: [4])
     activation: str = "sigmoid"
-    output_activation: str | None = None
+    output_activation: Any = None
     bias: Any = False
 
     def __post_init__(self) -> None:
@@ -327,6 +327,11 @@ class NetworkConfig:
         check(self.activation in ACTIVATIONS, "network.activation", self.activation)
         known = self.output_activation in (None, *ACTIVATIONS)
         check(known, "network.output_activation", self.output_activation)
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """One a layer, the output's last."""
+        return (*[self.activation] * len(self.hidden), self.output_activation)
 
 
 @dataclass(frozen=True)
@@ -360,11 +365,11 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Gradient descent: `epochs` updates over all rows, along the derivative of `loss`."""
+    """Gradient descent: `epochs` updates over all rows, along the derivative of `loss` (null: what suits the data)."""
 
     learning_rate: float = 0.5
     epochs: int = 1000
-    loss: str | None = None
+    loss: Any = None
     metrics: list[str] = field(default_factory=list)
     derivative: str = "exact"
     batch_size: int | None = None
