@@ -44,7 +44,7 @@ def seedbed(numerics: str, kernel: str = "numpy") -> Callable[[Task], Training]:
 
     def prepare(task: Task) -> Training:
         weights = Weights(tuple(np.ascontiguousarray(np.moveaxis(matrix, 0, -1)) for matrix in task.matrices))
-        problem = Problem(task.X, task.y, Rule(1.0, numerics=numerics), kernel=kernel)
+        problem = Problem(task.X, task.y, Rule("half_sse", numerics=numerics), kernel=kernel)
         stops = [[task.updates]] * task.runs
 
         def losses(trajectories: list[Trajectory]) -> Array:

@@ -63,6 +63,8 @@ def train(cfg: DictConfig) -> float:
     check_single(words)
     config = run_config(cfg)
     run = make_run(config, words, load_dataset(config.data))
+    if run.config.register and HydraConfig.get().mode == RunMode.MULTIRUN:  # every job would make a model
+        raise UserError("register=true is for Seedbed's own launcher: leave it out, and `seedbed register` afterwards.")
     if HydraConfig.get().launcher.get("dry_run"):
         show_plan([run], force=is_forced(HydraConfig.instance().cfg))
         return math.inf

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from pipeline.course import Course
+from pipeline.losses import slope
 from pipeline.network import Stack
 from pipeline.program import Array, buffer
 from pipeline.sigmoid import LIMIT, LN2_HIGH, LN2_LOW, LOG2_E, ROUND
@@ -248,7 +249,7 @@ def advance_block(stack: Stack, lanes: slice, updates: int, wanted: tuple[str, .
         gradient=np.empty_like(rates),
         y=stack.target.reshape(-1),
         rates=rates,
-        slope=stack.rule.slope,
+        slope=slope(stack.rule.loss, n, len(stack.target.reshape(-1)) // n),
         slip=stack.rule.derivative == "of_activation",
     )
     block.h[: n * d] = stack.inputs.reshape(-1, 1)

@@ -14,18 +14,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.activations import HIDDEN, OUTPUT
 from pipeline.credentials import hidden, public_text, public_uri
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, RAW_SUMS
+from pipeline.losses import LOSSES, NEEDS, RAW_SUMS
+from pipeline.optimizer import OPTIMIZERS, SCHEDULES
 
-ACTIVATIONS = ("sigmoid",)
 SCALINGS = ("none", "max", "divide", "standard")
 BUNDLED = ("digits",)
 TASKS = ("auto", "regression", "classes")
 MISSING_RULES = ("error", "drop_rows", "mean", "median")
 OUTPUTS = {"rows": "sigmoid", "regression": "identity", "classes": "softmax"}  # usual, by DataConfig.kind
 LOSS_OF = {"rows": "half_sse", "regression": "mse", "classes": "bce"}  # the usual loss, where outputs are no softmax
-SCHEMES = ("normal", "uniform", "given")
+SCHEMES = ("normal", "uniform", "xavier", "he", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
@@ -37,6 +38,7 @@ MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
 MOST_WORKERS = 1024
 LONGEST_NAME = 250  # of an experiment in MLflow (its tables have room for 256)
+NOT_IN_A_MODEL = "/:@?#%"  # in an address like models:/NAME@ALIAS they mean something
 
 
 def one_of(choices: Iterable[str]) -> str:
@@ -77,8 +79,8 @@ TAKES = {
     "data.stratify": "true or false",
     "network": "set key by key, as in network.hidden=[4]",
     "network.hidden": "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)",
-    "network.activation": one_of(ACTIVATIONS),
-    "network.output_activation": one_of(ACTIVATIONS),
+    "network.activation": f"{one_of(HIDDEN)}, or a list with one for each hidden layer",
+    "network.output_activation": one_of(OUTPUT),
     "network.bias": "true or false",
     "init.scheme": one_of(SCHEMES),
     "init.scale": POSITIVE,
@@ -93,9 +95,17 @@ TAKES = {
     "training.loss": one_of(LOSSES),
     "training.metrics": f"a list, without repetitions, of {', '.join(RAW_SUMS)}",
     "training.derivative": one_of(DERIVATIVES),
-    "training.batch_size": "null, as every update uses all rows",
+    "training.batch_size": "null (all rows an update) or a whole number >= 1",
+    "training.optimizer": one_of(OPTIMIZERS),
+    "training.momentum": "a number from 0 to below 1",
+    "training.l2": "a finite number >= 0",
+    "training.schedule": one_of(SCHEDULES),
+    "training.decay": "a finite number > 0",
+    "training.decay_every": "a whole number >= 1",
+    "training.patience": "null or a whole number >= 1",
     "seed": f"a whole number from 0 to {2**32 - 1}",
     "numerics": one_of(NUMERICS),
+    "register": "true or false",
     "tracking.uri": "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000",
     "tracking.experiment": NAME,
     "tracking.artifacts": "null (beside the database file) or a folder",
@@ -157,6 +167,12 @@ def is_name(text: str) -> bool:
 def is_text(text: str) -> bool:
     """False for a text with a half of a surrogate pair, which no file can hold: bytes of a shell that are no UTF-8."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def check_model_name(key: str, name: str) -> None:
+    """Raises UserError, naming the key, for a name that MLflow's registry does not take or could not find again."""
+    good = is_name(name) and name.strip() == name and name not in (".", "..") and not set(name) & set(NOT_IN_A_MODEL)
+    check(good, key, name, f"a name on one line with none of {' '.join(NOT_IN_A_MODEL)} in it, to name a model")
 
 
 def check_matrix(key: str, rows: Any) -> None:
@@ -316,7 +332,7 @@ class NetworkConfig:
     """The architecture between the data's inputs and outputs. `output_activation` null is the one that suits these."""
 
     hidden: list[int] = field(default_factory=lambda: [4])
-    activation: str = "sigmoid"
+    activation: Any = "sigmoid"
     output_activation: Any = None
     bias: Any = False
 
@@ -324,19 +340,24 @@ class NetworkConfig:
         good = isinstance(self.hidden, list) and all(type(units) is int and units >= 1 for units in self.hidden)
         check(good, "network.hidden", self.hidden)
         check(isinstance(self.bias, bool), "network.bias", self.bias)
-        check(self.activation in ACTIVATIONS, "network.activation", self.activation)
-        known = self.output_activation in (None, *ACTIVATIONS)
+        names = self.activation if isinstance(self.activation, list) else [self.activation]
+        check(all(name in HIDDEN for name in names), "network.activation", self.activation)
+        layers = len(self.hidden)
+        fits = not isinstance(self.activation, list) or len(names) == layers
+        check(fits, "network.activation", self.activation, f"one name, or a list of {layers}, one a hidden layer")
+        known = self.output_activation in (None, *OUTPUT)
         check(known, "network.output_activation", self.output_activation)
 
     @property
     def activations(self) -> tuple[str, ...]:
         """One a layer, the output's last."""
-        return (*[self.activation] * len(self.hidden), self.output_activation)
+        hidden = self.activation if isinstance(self.activation, list) else [self.activation] * len(self.hidden)
+        return (*hidden, self.output_activation)
 
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How initial weights are made: normal (times scale), uniform (low to high) or given (one matrix a layer)."""
+    """How initial weights are made: normal, xavier, he (with a scale), uniform (low to high), given (a layer each)."""
 
     scheme: str = "normal"
     scale: float = 1.0
@@ -365,7 +386,10 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Gradient descent: `epochs` updates over all rows, along the derivative of `loss` (null: what suits the data)."""
+    """Gradient descent along the derivative of `loss` (null: what suits the data): `epochs` times over all rows.
+
+    optimizer.py has the formulas.
+    """
 
     learning_rate: float = 0.5
     epochs: int = 1000
@@ -373,6 +397,13 @@ class TrainingConfig:
     metrics: list[str] = field(default_factory=list)
     derivative: str = "exact"
     batch_size: int | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    l2: float = 0.0
+    schedule: str = "constant"
+    decay: float = 0.5
+    decay_every: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         good = math.isfinite(self.learning_rate) and self.learning_rate > 0
@@ -382,7 +413,14 @@ class TrainingConfig:
         names = isinstance(self.metrics, list) and all(metric in RAW_SUMS for metric in self.metrics)
         check(names and len(set(self.metrics)) == len(self.metrics), "training.metrics", self.metrics)
         check(self.derivative in DERIVATIVES, "training.derivative", self.derivative)
-        check(self.batch_size is None, "training.batch_size", self.batch_size)
+        check(self.batch_size is None or self.batch_size >= 1, "training.batch_size", self.batch_size)
+        check(self.optimizer in OPTIMIZERS, "training.optimizer", self.optimizer)
+        check(0 <= self.momentum < 1, "training.momentum", self.momentum)
+        check(math.isfinite(self.l2) and self.l2 >= 0, "training.l2", self.l2)
+        check(self.schedule in SCHEDULES, "training.schedule", self.schedule)
+        check(math.isfinite(self.decay) and self.decay > 0, "training.decay", self.decay)
+        check(self.decay_every >= 1, "training.decay_every", self.decay_every)
+        check(self.patience is None or self.patience >= 1, "training.patience", self.patience)
 
 
 @dataclass(frozen=True)
@@ -433,7 +471,7 @@ class ExecutorConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: one resolved config, one seed."""
+    """One run: one resolved config, one seed. `register` makes its winner a model, and decides nothing about it."""
 
     data: DataConfig = field(default_factory=lambda: DataConfig(X=[[0]], y=[[0]]))
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -441,17 +479,25 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
     numerics: str = "auto"
+    register: Any = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed)
         check(self.numerics in NUMERICS, "numerics", self.numerics)
+        self._fill_in()
+        check(isinstance(self.register, bool), "register", self.register)
+        if self.register and self.tracking.uri is None:
+            raise UserError("register is true, but nothing is kept: leave out tracking=none, or register=true.")
+        if self.register:
+            check_model_name("tracking.experiment", self.tracking.experiment or "")
         portable = self.executor.kernel == "numpy" or self.numerics != "fast"
         check(portable, "executor.kernel", self.executor.kernel, "numpy, as numerics is fast")
         if self.data.shape:
             self.check_sizes(*self.data.shape)
-        self._fill_in()
+        if self.data.kind:
+            self._check_together()
 
     def _fill_in(self) -> None:
         """Puts what suits the data where a key is null, as far as the kind of data is known."""
@@ -473,6 +519,25 @@ class RunConfig:
         check(weights <= MOST_WEIGHTS, "network.hidden", self.network.hidden, fits)
         if self.init.scheme == "given":
             check_shapes(self.init.weights, shapes)
+
+    def _check_together(self) -> None:
+        """Raises UserError where a loss, an output, a slip and a compiled kernel do not go together."""
+        network, training = self.network, self.training
+        loss, output = training.loss, network.output_activation
+        wanted = NEEDS.get(loss)
+        takes = f"{wanted}, as training.loss is {loss}"
+        check(wanted is None or output == wanted, "network.output_activation", output, takes)
+        takes = f"cross_entropy, as network.output_activation is {output}"
+        check(output != "softmax" or loss == "cross_entropy", "training.loss", loss, takes)
+        plain = set(network.activations) == {"sigmoid"} and wanted is None
+        takes = "exact: of_activation is a slip with sigmoids and squared errors"
+        check(training.derivative == "exact" or plain, "training.derivative", training.derivative, takes)
+        simple = training.optimizer == "sgd" and training.schedule == "constant" and not training.l2
+        simple = simple and training.batch_size is None and training.patience is None
+        raw = {RAW_SUMS[name] for name in (loss, *training.metrics)}
+        takes = "numpy: numba has sigmoids, squared errors and plain gradient descent over all rows"
+        compiles = simple and plain and raw <= {"squares", "absolutes"}
+        check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
 
 
 def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:

@@ -1,7 +1,7 @@
 """Going on with a run that is finished to more epochs, where that gives the bits of a training from the beginning.
 
-An update depends on the weights before it and on nothing else: the learning rate is constant, the batch full, and there
-is no momentum. So a network that was kept with its curves can go on from there.
+Where the learning rate is constant, the batch full, and the optimizer without memory, an update depends on the weights
+before it and on nothing else. So a network that was kept with its curves can go on from there.
 """
 
 import itertools
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.identity import Run, code_digest, digest
-from pipeline.losses import RAW_SUMS, in_convention
 from pipeline.network import Weights
-from pipeline.points import conventions
+from pipeline.points import Curve, curves_of
 from pipeline.train import Problem, Trajectory, train
 
 Array = NDArray[np.float64]
@@ -44,9 +43,18 @@ def trajectory_digest(run: Run) -> str:
     return digest({"trajectory": identity, "code": code_digest()})
 
 
+def forgets(run: Run) -> bool:
+    """Whether an update depends on the weights before it and on nothing else."""
+    training = run.config.training
+    plain = training.optimizer == "sgd" and training.schedule == "constant"
+    return plain and training.batch_size is None and training.patience is None
+
+
 def start_of(runs: Sequence[Run], starts: Starts) -> Start | None:
     """Where the runs of one trajectory, which train together, may go on: at the latest start before the first's end."""
     shortest = min(run.config.training.epochs for run in runs)
+    if not forgets(runs[0]):
+        return None
     given = [starts[run.fingerprint] for run in runs if run.fingerprint in starts]
     fitting = [start for start in given if start.updates < shortest and fits(start, runs)]
     return max(fitting, key=lambda start: start.updates, default=None)
@@ -63,7 +71,7 @@ def fits(start: Start, runs: Sequence[Run]) -> bool:
         and [matrix.shape for matrix in start.matrices] == matrices
         and [bias.shape for bias in start.biases] == biases
         and all(curve.shape == (start.updates + 1,) for curve in start.curves.values())
-        and all(name in start.curves for run in runs for name in conventions(run))
+        and all(curve.name in start.curves for run in runs for curve in curves_of(run))
     )
 
 
@@ -104,16 +112,14 @@ def losses_of(problem: Problem, weights: Weights) -> list[Trajectory]:
 
 def holds(start: Start, runs: Sequence[Run], first: Trajectory, last: Trajectory) -> bool:
     """Whether the curves of a start are finite, begin with the losses `first` and end with `last`."""
-    n, k = runs[0].dataset.y.shape
 
-    def same(point: Array, trajectory: Trajectory, convention: str) -> bool:
-        computed = in_convention(convention, trajectory.curves[RAW_SUMS[convention]], n, k)
-        return computed.tobytes() == point.tobytes()
+    def same(point: Array, trajectory: Trajectory, curve: Curve) -> bool:
+        return curve.of(trajectory.curves[curve.key]).tobytes() == point.tobytes()
 
     return all(
-        bool(np.isfinite(start.curves[name]).all())
-        and same(start.curves[name][:1], first, convention)
-        and same(start.curves[name][-1:], last, convention)
+        bool(np.isfinite(start.curves[curve.name]).all())
+        and same(start.curves[curve.name][:1], first, curve)
+        and same(start.curves[curve.name][-1:], last, curve)
         for run in runs
-        for name, convention in conventions(run).items()
+        for curve in curves_of(run)
     )

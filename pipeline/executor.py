@@ -29,7 +29,7 @@ from pipeline.config import ExecutorConfig
 from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.points import Glimpse, Live
-from pipeline.stack import Result, make_stacks, train_stack, trajectories_of, updates_left
+from pipeline.stack import Result, epochs_left, make_stacks, train_stack, trajectories_of
 from pipeline.train import Progress
 
 P = ParamSpec("P")
@@ -388,7 +388,7 @@ def cores() -> int:
 def rough_seconds(stack: Sequence[Run], starts: Starts = NO_STARTS) -> float:
     """About how long training a stack takes. `seedbed plan` measures it; this is free."""
     first = stack[0]
-    updates = [updates_left(runs, starts) for runs in trajectories_of(stack)]
+    updates = [epochs_left(runs, starts) for runs in trajectories_of(stack)]
     per_network = first.parameters * len(first.dataset.X) * SECONDS_A_WEIGHT_AND_ROW
     layers = len(first.sizes) - 1
     return sum(updates) * per_network + max(updates) * layers * SECONDS_A_LAYER

@@ -5,13 +5,14 @@ import functools
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipeline.config import DataConfig, InitConfig, RunConfig, check
+from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig, check
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
+from pipeline.layout import layout_of
 from pipeline.paths import PACKAGE
 from pipeline.sample import Sample, sample_of
 
@@ -20,10 +21,13 @@ NUMERICS_CODE = (
     *("sample", "sigmoid", "train"),
 )
 UNUSED_INIT = {
-    "normal": ("low", "high", "weights"),
-    "uniform": ("scale", "weights"),
-    "given": ("scale", "low", "high", "generator", "skip_networks"),
+    "normal": ("init.low", "init.high", "init.weights"),
+    "xavier": ("init.low", "init.high", "init.weights"),
+    "he": ("init.low", "init.high", "init.weights"),
+    "uniform": ("init.scale", "init.weights"),
+    "given": ("init.scale", "init.low", "init.high", "init.generator", "init.skip_networks"),
 }
+MODES = {"runs_last": "portable", "runs_first": "fast"}  # what numerics=auto means
 NAME_LENGTH = 20
 SECRET_SECTIONS = ("tracking", "hydra")  # hydra.sweeper.storage is an address too
 
@@ -32,13 +36,15 @@ SECRET_SECTIONS = ("tracking", "hydra")  # hydra.sweeper.storage is an address t
 class Run:
     """A config with everything that follows from it.
 
-    `identity` is flat (dotted keys), `cell_digest` leaves the seed out, `fingerprint` adds the code's digest.
+    `numerics` is what numerics=auto became; `identity` is flat (dotted keys), `cell_digest` leaves the seed out,
+    `fingerprint` adds the code's digest.
     `overrides` are the words that give this config on a command line.
     """
 
     config: RunConfig
     dataset: Dataset
     numerics: str
+    layout: str
     identity: dict[str, Any]
     fingerprint: str
     cell_digest: str
@@ -64,6 +70,12 @@ class Run:
         """How many weights and biases the network has."""
         per_layer = [a * b + b * self.config.network.bias for a, b in zip(self.sizes, self.sizes[1:], strict=False)]
         return sum(per_layer)
+
+    @property
+    def updates_an_epoch(self) -> int:
+        """How many updates use every training row once."""
+        size = self.config.training.batch_size
+        return 1 if size is None else -(-len(self.sample.training.X) // size)
 
     @property
     def architecture(self) -> str:
@@ -102,14 +114,15 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
     """
     dataset = dataset or make_dataset(config.data)
     config = settled(config, dataset)
-    sample_of(dataset, config.data, config.seed)
-    numerics = "portable" if config.numerics == "auto" else config.numerics
+    layout = layout_for(config, dataset, len(sample_of(dataset, config.data, config.seed).training.X))
+    numerics = MODES[layout] if config.numerics == "auto" else config.numerics
     identity = identity_of(config, dataset, numerics)
     cell = {key: value for key, value in identity.items() if key != "seed"}
     return Run(
         config=config,
         dataset=dataset,
         numerics=numerics,
+        layout="runs_last" if numerics == "portable" else layout,
         identity=identity,
         fingerprint=fingerprint_of(identity, code_digest()),
         cell_digest=digest(cell),
@@ -133,6 +146,12 @@ def settled(config: RunConfig, dataset: Dataset) -> RunConfig:
     return replace(config, data=replace(data, task=task, digest=dataset.digest))
 
 
+def layout_for(config: RunConfig, dataset: Dataset, n: int) -> str:
+    """The layout that suits the size of a run's network and updates; n rows to train on."""
+    rows = n if config.training.batch_size is None else min(config.training.batch_size, n)
+    return layout_of((dataset.X.shape[1], *config.network.hidden, dataset.y.shape[1]), rows)
+
+
 def fingerprint_of(identity: Mapping[str, Any], code: str) -> str:
     """The fingerprint of a run with this flat config, trained by code with this digest."""
     return digest({"config": identity, "code": code})
@@ -151,8 +170,8 @@ def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str,
     for section in ("network", "init", "training"):
         for key, value in vars(getattr(config, section)).items():
             flat[f"{section}.{key}"] = value
-    for key in UNUSED_INIT[config.init.scheme]:
-        del flat[f"init.{key}"]
+    for key in (*UNUSED_INIT[config.init.scheme], *unused_training(config.training)):
+        del flat[key]
     if config.init.scheme == "given":
         flat["init.weights"] = weights_digest(config.init)
     return flat | {"seed": config.seed, "numerics": numerics}
@@ -165,6 +184,16 @@ def chosen(data: DataConfig) -> dict[str, Any]:
         keys += ["target", "features", "categorical", "missing", "task", "groups"]
     usual = {field.name: field.default for field in fields(DataConfig)} | {"drop": []}
     return {f"data.{key}": getattr(data, key) for key in keys if getattr(data, key) != usual[key]}
+
+
+def unused_training(training: TrainingConfig) -> Iterator[str]:
+    """The keys of training that decide nothing."""
+    if training.optimizer not in ("momentum", "nesterov"):
+        yield "training.momentum"
+    if training.schedule in ("constant", "cosine"):
+        yield "training.decay"
+    if training.schedule != "step":
+        yield "training.decay_every"
 
 
 def weights_digest(init: InitConfig) -> str:

@@ -4,6 +4,7 @@ Biases start at 0 and are never drawn, so switching them on does not change the 
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,9 @@ Array = NDArray[np.float64]
 def initial_weights(init: InitConfig, seed: int, sizes: tuple[int, ...]) -> list[Array]:
     """One matrix (inputs, outputs) a layer, for units `sizes` (d, h1, ..., k).
 
-    normal: standard normals times `scale`; uniform: from `low` to `high`; given: `init.weights`.
+    normal: standard normals times `scale`; uniform: from `low` to `high`; given: `init.weights`;
+    xavier: normals times scale * sqrt(2 / (inputs + outputs))   (Glorot, Bengio 2010), for sigmoid and tanh;
+    he: normals times scale * sqrt(2 / inputs)                   (He, Zhang, Ren, Sun 2015), for relu.
     `skip_networks` networks are drawn and dropped first, as by a program that goes on without seeding again.
     """
     if init.scheme == "given":
@@ -47,11 +50,18 @@ class Draw:
     def __call__(self, shape: tuple[int, int]) -> Array:
         """The next matrix of this shape."""
         init = self.init
-        if init.scheme == "normal":
+        if init.scheme != "uniform":
             normals = self.modern.standard_normal(shape) if self.legacy is None else self.legacy.standard_normal(shape)
-            return normals * init.scale
+            return normals * deviation(init, *shape)
         uniforms = self.modern.random(shape) if self.legacy is None else self.legacy.random_sample(shape)
         return (init.high - init.low) * uniforms + init.low
+
+
+def deviation(init: InitConfig, inputs: int, outputs: int) -> float:
+    """The standard deviation of a matrix's numbers."""
+    if init.scheme == "normal":
+        return init.scale
+    return init.scale * math.sqrt(2.0 / (inputs + outputs if init.scheme == "xavier" else inputs))
 
 
 def stack_weights(drawn: Sequence[Sequence[Array]], bias: bool) -> Weights:

@@ -11,6 +11,7 @@ index order, which has the same bits on every machine. Runs first, a contraction
 run's bits do not depend on its neighbours or its place: nothing sums over runs.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -23,6 +24,16 @@ from pipeline.program import Array, Program, buffer
 LANES = 8  # float64s in a cache line, and in the widest vector registers
 MOST_BLAS_TERMS = 64  # up to here BLAS adds up in an order that does not depend on the number of runs (tested)
 SMALL = 2**15  # products of a contraction, 256 KiB: up to here fewer calls count for more than the cache
+
+
+WIDE = 2**13  # multiplications a run in a forward pass, from which runs first are faster (docs/DECISIONS.md)
+UFUNC_BUFFERS = {"runs_last": 16, "runs_first": 8192}  # elements: small ones make rows of few numbers slow
+
+
+def layout_of(sizes: Sequence[int], n: int) -> str:
+    """The layout for networks of layers `sizes` (d, h1, ..., k) and n rows an update."""
+    work = n * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+    return "runs_first" if work > WIDE else "runs_last"
 
 
 class RunsLast:
@@ -122,7 +133,7 @@ class RunsFirst:
 
     def row_sums(self, delta: Array, out: Array) -> Program:
         """Out = the sum of delta over rows: the gradient of biases."""
-        return [partial(np.add.reduce, delta, 1, None, out, True)]
+        return [partial(np.matmul, np.ones((1, delta.shape[1])), delta, out)]
 
     def totals(self, terms: Array, out: Array) -> None:
         """Out, (lanes,) = the sum of terms over rows and units."""

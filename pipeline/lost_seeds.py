@@ -122,7 +122,7 @@ def lost_of(case: Case) -> Lost:
         errors=np.array([rounding(text) * factor for *_, text, factor in figures]),
     )
     (hidden,) = case.run.config.network.hidden
-    return Lost(problem_of(case.run), case.run.config.training.learning_rate, hidden, printed)
+    return Lost(problem_of([case.run]), case.run.config.training.learning_rate, hidden, printed)
 
 
 def rounding(text: str) -> float:

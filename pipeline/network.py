@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from pipeline.activations import activate, times_slope
 from pipeline.elementary import EXPS
-from pipeline.layout import Layout, RunsFirst, RunsLast, view
-from pipeline.losses import TERMS, Outputs
+from pipeline.layout import UFUNC_BUFFERS, Layout, RunsFirst, RunsLast, view
+from pipeline.losses import NEEDS, TERMS, Outputs, slope
 from pipeline.optimizer import Optimizer, OptimizerRule
 from pipeline.program import Array, Program, buffer, execute, numeric_state
 
@@ -38,15 +38,14 @@ from pipeline.program import Array, Program, buffer, execute, numeric_state
 class Rule:
     """How the error becomes an update.
 
-    `slope` is c above; `cancels` is True where the output's slope does; derivative is exact or of_activation;
-    activations: one a layer, none for sigmoids; layout is runs_last or runs_first.
+    `loss` is a name of losses.py; derivative is exact or of_activation; activations: one a layer, none for sigmoids;
+    layout is runs_last or runs_first.
     """
 
-    slope: float
+    loss: str
     derivative: str = "exact"
     numerics: str = "portable"
     activations: tuple[str, ...] = ()
-    cancels: bool = False
     optimizer: OptimizerRule = field(default_factory=OptimizerRule)
     layout: str = "runs_last"
 
@@ -87,7 +86,7 @@ class Pass:
 
     def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int) -> None:
         """Inputs and target of n rows; a lane's own, or shared by all."""
-        self.stack, self.inputs, self.target = stack, inputs, target
+        self.stack, self.inputs, self.target, self.n = stack, inputs, target, n
         rows = [stack.layout.rows(n, matrix.shape[stack.layout.units_axis], stack.lanes) for matrix in stack.matrices]
         self.activations = [buffer(*shape) for shape in rows]
         self.error = buffer(*rows[-1])
@@ -137,8 +136,9 @@ class Pass:
         stack, here, below = self.stack, self.stack.spare[2], self.stack.spare[3]
         layout, last = stack.layout, len(stack.matrices) - 1
         delta = view(here, self.error.shape)
-        program: Program = [partial(np.multiply, self.error, np.array(stack.rule.slope), delta)]
-        if not stack.rule.cancels:
+        c = np.array(slope(stack.rule.loss, self.n, self.error.shape[layout.units_axis]))
+        program: Program = [partial(np.multiply, self.error, c, delta)]
+        if stack.rule.loss not in NEEDS:
             program += self._times_slope(last, delta)
         for layer in range(last, 0, -1):
             h = self.activations[layer - 1]
@@ -286,8 +286,8 @@ def predict(
     """Outputs (n, k) of one network, matrices[l] (in, out) and biases[l] (out,), for rows X (n, d)."""
     weights = Weights(tuple(matrix[..., None] for matrix in matrices), tuple(bias[..., None] for bias in biases))
     nothing = np.zeros((len(X), matrices[-1].shape[1]))
-    rule = Rule(0.0, numerics=numerics, activations=tuple(activations), layout=layout)
+    rule = Rule("half_sse", numerics=numerics, activations=tuple(activations), layout=layout)
     stack = Stack(X, nothing, weights, np.zeros(1), rule)
-    with numeric_state():
+    with numeric_state(UFUNC_BUFFERS[layout]):
         stack.forward()
     return stack.layout.to_last(stack.activations[-1])[..., 0].copy()

@@ -66,10 +66,40 @@ def planned_steps(planned: int, points: int) -> NDArray[np.int64]:
     return np.array(curve_steps(planned, planned, points), dtype=np.int64)
 
 
-def conventions(run: Run) -> Mapping[str, str]:
-    """What each curve of a run is computed as: `loss`, and every metric under its own name."""
-    training = run.config.training
-    return {"loss": training.loss} | {name: name for name in training.metrics}
+@dataclass(frozen=True)
+class Curve:
+    """A curve of a run: its name, the key of its raw sums (course.Problem.curves), the loss or metric that it is.
+
+    rows and outputs are n and k of what it is measured on.
+    """
+
+    name: str
+    key: str
+    convention: str
+    rows: int
+    outputs: int
+
+    def of(self, raw: Array) -> Array:
+        """The curve from its raw sums, (points,)."""
+        return in_convention(self.convention, raw, self.rows, self.outputs)
+
+
+def curves_of(run: Run) -> list[Curve]:
+    """`loss` and every metric under its own name; the same of parts that are held out, as `val_loss`, ..."""
+    training, sample = run.config.training, run.sample
+    named = {"loss": training.loss} | {name: name for name in training.metrics}
+    parts = {"": sample.training, **sample.held}
+    return [
+        Curve(
+            name=f"{part}_{name}" if part else name,
+            key=f"{part}/{RAW_SUMS[convention]}" if part else RAW_SUMS[convention],
+            convention=convention,
+            rows=len(rows.X),
+            outputs=rows.y.shape[1],
+        )
+        for part, rows in parts.items()
+        for name, convention in named.items()
+    ]
 
 
 class Watcher:
@@ -109,9 +139,8 @@ class Watcher:
         self._told[run.fingerprint] = known
         before, now = new[new < begin], new[new >= begin] - begin
 
-        def values(name: str, convention: str) -> Array:
-            raw = moment.curves[RAW_SUMS[convention]][now, lane]
-            found = in_convention(convention, raw, *run.dataset.y.shape)
-            return np.concatenate([earlier[name][before], found]) if earlier else found
+        def values(curve: Curve) -> Array:
+            found = curve.of(moment.curves[curve.key][now, lane])
+            return np.concatenate([earlier[curve.name][before], found]) if earlier else found
 
-        return Points(new, {name: values(name, convention) for name, convention in conventions(run).items()})
+        return Points(new * run.updates_an_epoch, {curve.name: values(curve) for curve in curves_of(run)})

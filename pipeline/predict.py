@@ -1,15 +1,15 @@
-"""Predictions of a kept run for new rows, in the data's own units, as CSV."""
+"""Predictions for new rows, in the data's own units, as CSV: by a kept run, or by what else predicts."""
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import is_number, shown
-from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.network import predict
@@ -98,27 +98,50 @@ def inline_rows(rows: object, features: Sequence[str]) -> Array:
     return np.array(listed, dtype=np.float64)
 
 
-def extrapolations(names: Sequence[str], rows: Array, dataset: Dataset) -> Iterator[str]:
-    """A warning for every value outside the range that the network was trained on."""
+@dataclass(frozen=True)
+class Predictor:
+    """What predicts: its features and targets, the range of each feature in training, and the network.
+
+    low and high are (d,); `outputs` takes rows (m, d) to predictions (m, k), all in the data's own units.
+    """
+
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    low: Array
+    high: Array
+    outputs: Callable[[Array], Array]
+
+
+def run_predictor(run: KeptRun) -> Predictor:
+    """What predicts with a run's weights."""
+    dataset = run.dataset
+    matrices, biases = run.weights
+
+    def outputs(rows: Array) -> Array:
+        scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.numerics)
+        return dataset.target_scale.invert(scaled)
+
     low, high = dataset.raw_X.min(axis=0), dataset.raw_X.max(axis=0)
+    return Predictor(dataset.features, dataset.targets, low, high, outputs)
+
+
+def extrapolations(names: Sequence[str], rows: Array, by: Predictor) -> Iterator[str]:
+    """A warning for every value outside the range that the network was trained on."""
+    low, high = by.low, by.high
     for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1):
         for j in np.flatnonzero((row < low) | (row > high)):
             yield (
-                f"{name or f'row {number}'}: {dataset.features[j]} is {row[j]:g}, outside the training range "
+                f"{name or f'row {number}'}: {by.features[j]} is {row[j]:g}, outside the training range "
                 f"{low[j]:g} to {high[j]:g}; the prediction extrapolates."
             )
 
 
-def prediction_csv(run: KeptRun, names: Sequence[str], rows: Array) -> str:
+def prediction_csv(names: Sequence[str], rows: Array, by: Predictor) -> str:
     """CSV of the rows (m, d, unscaled) with their predictions, unscaled, under the data set's own names."""
-    dataset = run.dataset
-    matrices, biases = run.weights
-    scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.numerics)
-    outputs = dataset.target_scale.invert(scaled)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = any(names)
-    writer.writerow([*([NAME_COLUMN] if named else []), *dataset.features, *dataset.targets])
-    for name, row, output in zip(names, rows, outputs, strict=True):
+    writer.writerow([*([NAME_COLUMN] if named else []), *by.features, *by.targets])
+    for name, row, output in zip(names, rows, by.outputs(rows), strict=True):
         writer.writerow([*([name] if named else []), *(f"{value:.12g}" for value in row), *map(float, output)])
     return text.getvalue()

@@ -9,7 +9,7 @@ from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.layout import LANES
 from pipeline.pace import seconds_per_update
-from pipeline.stack import trajectories_of, updates_left, updates_of
+from pipeline.stack import epochs_left, pace_of, trajectories_of, updates_of
 from pipeline.sweep import Plan
 
 POINT_BYTES = 210  # a curve's point in SQLite: 200 runs of 3-4-5-1 with 2, 100 and 300 points, MLflow 3.17
@@ -71,11 +71,12 @@ def seconds_of(stack: Sequence[Run], starts: Starts = NO_STARTS) -> float:
 
     An update takes a fixed time and a time for each lane; lanes leave the stack when their epochs are done.
     """
-    first = stack[0]
-    network = first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics
-    lasts = sorted(updates_left(runs, starts) for runs in trajectories_of(stack))
-    few = seconds_per_update(*network, lanes=LANES)
-    many = seconds_per_update(*network, lanes=MEASURED_LANES) if len(lasts) > LANES else few
+    first, pace = stack[0], pace_of(stack[0])
+    lasts = sorted(epochs_left(runs, starts) * first.updates_an_epoch for runs in trajectories_of(stack))
+    if first.layout == "runs_first":
+        return sum(lasts) * seconds_per_update(pace, 1)
+    few = seconds_per_update(pace, LANES)
+    many = seconds_per_update(pace, MEASURED_LANES) if len(lasts) > LANES else few
     per_lane = max(0.0, (many - few) / (MEASURED_LANES - LANES))
     seconds, done = 0.0, 0
     for i, last in enumerate(lasts):

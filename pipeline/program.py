@@ -36,8 +36,8 @@ def buffer(*shape: int) -> Array:
 
 
 @contextlib.contextmanager
-def numeric_state() -> Iterator[None]:
-    """NumPy's state while programs run: no warnings for numbers that overflow, and the small ufunc buffer."""
+def numeric_state(ufunc_buffer: int = UFUNC_BUFFER) -> Iterator[None]:
+    """NumPy's state while programs run: no warnings for numbers that overflow, and the ufunc buffer's size."""
     with np.errstate(all="ignore"):  # restores the buffer's size too
-        np.setbufsize(UFUNC_BUFFER)
+        np.setbufsize(ufunc_buffer)
         yield

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 LONGEST_PARAM = 6000  # MLflow cuts longer ones without a word, tags too
 LONGEST_TAG = 8000
 LONGEST_MEMBER = 1000  # of an npz file; a zip file has room for 65535 bytes
+HELD = ("val_", "test_")  # how curves of parts held out begin
 MAX_TABLE_ROWS = 200
 MAX_TABLE_WEIGHTS = 5000
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
@@ -65,9 +66,11 @@ def make_record(run: Run, result: Result, environment: Mapping[str, Any], tags: 
     head.tags["mlflow.loggedArtifacts"] = json.dumps([{"path": "predictions.json", "type": "table"}])
     if result.diverged_at is not None:
         head.tags["diverged_at"] = str(result.diverged_at)
+    if result.stopped_at is not None:
+        head.tags["stopped_at"] = str(result.stopped_at)
     return replace(
         head,
-        metrics=curve_points(result.curves, run.config) + summary(result),
+        metrics=curve_points(result.curves, run.config, result.every) + summary(result),
         files=files(run, result, environment),
         seconds=result.seconds,
     )
@@ -102,8 +105,10 @@ def params(run: Run) -> dict[str, str]:
     return {key: fitting(storable(str(value)), LONGEST_PARAM) for key, value in (run.identity | shape).items()}
 
 
-def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[str, float, int]]:
-    """The thinned curves as metrics `curve/<name>`; step = updates. What is not finite is left out.
+def curve_points(curves: Mapping[str, Array], config: RunConfig, every: int = 1) -> list[tuple[str, float, int]]:
+    """The thinned curves, a point every so many updates, as metrics `curve/<name>`; step = updates.
+
+    What is not finite is left out.
 
     A metric may overflow where the loss does not: the sum of squares is twice its half.
     """
@@ -111,7 +116,7 @@ def curve_points(curves: Mapping[str, Array], config: RunConfig) -> list[tuple[s
     if length == 0:
         return []
     steps = curve_steps(length - 1, config.training.epochs, config.tracking.curve_points)
-    points = [(f"curve/{name}", float(curve[step]), step) for name, curve in curves.items() for step in steps]
+    points = [(f"curve/{name}", float(curve[step]), step * every) for name, curve in curves.items() for step in steps]
     return [point for point in points if math.isfinite(point[1])]
 
 
@@ -135,8 +140,13 @@ def summary(result: Result) -> list[tuple[str, float, int]]:
         values |= {"result/final_loss": float(loss[-1]), "result/best_loss": best}
         if best > 0:
             values["result/log10_best_loss"] = math.log10(best)
-        values |= {f"result/final_{name}": float(curve[-1]) for name, curve in result.curves.items() if name != "loss"}
+        values |= {result_name(name): float(curve[-1]) for name, curve in result.curves.items() if name != "loss"}
     return [(key, float(value), 0) for key, value in values.items() if math.isfinite(value)]
+
+
+def result_name(curve: str) -> str:
+    """What the last point of a curve is called: `result/final_mse`; `result/val_accuracy` of a part held out."""
+    return f"result/{curve}" if curve.startswith(HELD) else f"result/final_{curve}"
 
 
 def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str, bytes]:
@@ -144,7 +154,7 @@ def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str,
     columns, data = predictions(run, result)
     kept = {
         "weights.npz": npz(weight_arrays(result)),
-        "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"]))}),
+        "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"])) * result.every}),
         "predictions.json": table(columns, data[:MAX_TABLE_ROWS]),
         "predictions.npz": npz(prediction_arrays(columns, data)),
     }
@@ -285,9 +295,10 @@ def member_name(name: str) -> str:
 
 
 def public_config(config: RunConfig) -> dict[str, Any]:
-    """The resolved config as plain values, without a password that `tracking.uri` may carry."""
+    """The resolved config as plain values, without a password that `tracking.uri` may carry, and `register`."""
     values = {name: dict(vars(value)) if is_dataclass(value) else value for name, value in vars(config).items()}
     values["tracking"]["uri"] = public_uri(config.tracking.uri)
+    del values["register"]  # what becomes of a sweep's winner says nothing about a run
     return values
 
 

@@ -57,6 +57,10 @@ def run_one(run: Run, force: bool = False) -> Outcome:
     if outcome.status == FAILED:
         raise FailedRunsError("The run failed.")
     check_sent(waiting, [run.config.tracking])
+    if run.config.register and outcome.run_id:
+        from pipeline.model.commands import register_named
+
+        register_named(run.config.tracking, outcome.run_id)
     return outcome
 
 
@@ -95,7 +99,10 @@ ENDED: dict[tuple[str, str, str], "Parent"] = {}  # sweeps of this command that 
 
 @contextlib.contextmanager
 def compared() -> Iterator[None]:
-    """Compares the runs of the sweeps that the block has run: a sweeper may run batch after batch of one."""
+    """Compares the runs of the sweeps that the block has run, once: a sweeper may run batch after batch of one.
+
+    Then registers the best, if that was asked for.
+    """
     ENDED.clear()
     failure = None
     try:
@@ -106,6 +113,8 @@ def compared() -> Iterator[None]:
         if len(ENDED) > 1:
             say(f"Comparison of {parent.name}:")
         parent.conclude()
+    for parent in ENDED.values():
+        parent.register()
     if failure:
         raise failure
 
@@ -280,6 +289,20 @@ class Parent:
             conclude(outcomes, with_report, kept)
         if self.store and kept:
             say(f"Look at them: {ui_command(self.store.uri)}")
+
+    def register(self) -> None:
+        """Makes a model of the best run, if the sweep is to. Raises UserError if there is none to take."""
+        config = self.plan.runs[0].config
+        if not (config.register and self.store and self.run_id) or all(
+            one.status == FAILED for one in self.ended.values()
+        ):
+            return
+        if self.store.waiting:
+            warn(f"No model is registered, as results wait: `seedbed register sweep={self.run_id}` does it later.")
+            return
+        from pipeline.model.commands import register_best
+
+        register_best(config.tracking, self.run_id)
 
 
 def question_of(words: Sequence[str]) -> str:

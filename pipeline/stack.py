@@ -12,11 +12,13 @@ from pipeline.continuing import NO_STARTS, Start, Starts, continued, start_of
 from pipeline.identity import Run
 from pipeline.initial import initial_weights, stack_weights
 from pipeline.layout import LANES
-from pipeline.losses import RAW_SUMS, in_convention, slope
+from pipeline.losses import RAW_SUMS
 from pipeline.network import Rule
-from pipeline.pace import best_width
-from pipeline.points import Live, Watcher, conventions
-from pipeline.train import Problem, Progress, Snapshot, Trajectory, train
+from pipeline.optimizer import OptimizerRule
+from pipeline.pace import Pace, best_width
+from pipeline.points import Curve, Live, Watcher, curves_of
+from pipeline.sample import Part
+from pipeline.train import Problem, Progress, Rows, Snapshot, Trajectory, train
 
 Array = NDArray[np.float64]
 
@@ -30,9 +32,11 @@ ALL_CURVE_BYTES = 4 * CURVE_BYTES  # of the chunks that train at a time
 class Result:
     """What a run's training gave.
 
-    curves: `loss` and every metric asked for, each (updates + 1,); initial: the untrained matrices; final: the network
-    after `updates` updates; snapshots by number of updates; diverged_at: the first update count at which the loss or a
-    weight was not finite, or None (then updates = epochs); seconds: the run's share of its stack's training time.
+    curves: `loss` and every metric asked for, of the training rows and of parts held out (`val_loss`), each a point
+    every `every` updates from 0 on; initial: the untrained matrices; final: the network after `updates` updates;
+    snapshots by number of epochs; diverged_at: the first update count at which the loss or a weight was not finite, or
+    None; seconds: the run's share of its stack's training time;
+    stopped_at: after how many updates patience ended the training, of which the best network is kept, or None.
     """
 
     updates: int
@@ -42,6 +46,8 @@ class Result:
     snapshots: dict[int, Snapshot]
     diverged_at: int | None
     seconds: float
+    every: int = 1
+    stopped_at: int | None = None
 
 
 def make_stacks(runs: Iterable[Run], workers: int = 1, starts: Starts = NO_STARTS) -> list[list[Run]]:
@@ -68,26 +74,33 @@ def make_stacks(runs: Iterable[Run], workers: int = 1, starts: Starts = NO_START
 def work_of(group: Sequence[Sequence[Run]], starts: Starts) -> int:
     """How much there is to train in a group, one list of runs a trajectory, in multiplications."""
     first = group[0][0]
-    return len(first.dataset.X) * first.parameters * sum(updates_left(runs, starts) + 1 for runs in group)
+    return len(first.dataset.X) * first.parameters * sum(epochs_left(runs, starts) + 1 for runs in group)
+
+
+OF_A_LANE = ("training.learning_rate", "training.epochs", "training.metrics")  # what may differ within a stack
 
 
 def stack_key(run: Run) -> object:
     """Equal for runs that can train in one stack."""
-    network, training = run.config.network, run.config.training
-    architecture = (tuple(network.hidden), network.activation, network.output_activation, network.bias)
-    computed = run.numerics, run.config.executor.kernel
-    return run.dataset.key, architecture, training.loss, training.derivative, raw_sums(run), computed
+    network, training, sample = run.config.network, run.config.training, run.sample
+    architecture = (tuple(network.hidden), network.activations, network.bias)
+    parts = (len(sample.training.X), *((name, len(part.X)) for name, part in sample.held.items()))
+    shared = [(key, run.identity[key]) for key in run.identity if key.startswith("training.") and key not in OF_A_LANE]
+    end = training.epochs if training.schedule == "cosine" else None
+    computed = run.numerics, run.layout, run.config.executor.kernel
+    return run.dataset.key, parts, architecture, tuple(shared), end, raw_sums(run), computed
 
 
 def trajectory_key(run: Run) -> object:
-    """Equal for runs of a stack that differ in nothing but epochs."""
+    """Equal for runs of a stack that differ in nothing but epochs, where a shorter one is the beginning of a longer."""
     init = tuple((key, value) for key, value in run.identity.items() if key.startswith("init."))
-    return init, run.config.seed, run.config.training.learning_rate
+    end = run.config.training.epochs if run.config.training.patience is not None else None
+    return init, run.config.seed, run.config.training.learning_rate, end
 
 
 def raw_sums(run: Run) -> tuple[str, ...]:
     """The raw sums that the run's loss and metrics are made of."""
-    return tuple(sorted({RAW_SUMS[name] for name in conventions(run).values()}))
+    return tuple(sorted({RAW_SUMS[curve.convention] for curve in curves_of(run)}))
 
 
 def chunks(group: list[list[Run]], share: int, curve_bytes: int, starts: Starts) -> Iterator[list[Run]]:
@@ -96,12 +109,12 @@ def chunks(group: list[list[Run]], share: int, curve_bytes: int, starts: Starts)
     A chunk has at most as many lanes as this machine likes best (pace.py) and no more than `curve_bytes` of curves. One
     of fewer than NARROW lanes is not cut.
     """
-    group = sorted(group, key=lambda runs: updates_left(runs, starts), reverse=True)
+    group = sorted(group, key=lambda runs: epochs_left(runs, starts), reverse=True)
     first = group[0][0]
-    room = curve_bytes // (8 * (max(map(longest_of, group)) + 1) * len(raw_sums(first)))
-    width = best_width(first.sizes, len(first.dataset.X), first.config.network.bias, first.numerics, len(group))
-    count = math.ceil(len(group) / max(LANES, min(width, room)))
-    share = min(share, math.ceil(len(group) / NARROW))
+    room = curve_bytes // (8 * (max(map(longest_of, group)) + 1) * len(curves_of(first)))
+    least, narrow = (LANES, NARROW) if first.layout == "runs_last" else (1, 1)
+    count = math.ceil(len(group) / max(least, min(best_width(pace_of(first), len(group)), room)))
+    share = min(share, math.ceil(len(group) / narrow))
     count = math.ceil(count / share) * share
     for start in range(count):
         yield [run for runs in group[start::count] for run in runs]
@@ -120,15 +133,21 @@ def longest_of(runs: Iterable[Run]) -> int:
     return max(run.config.training.epochs for run in runs)
 
 
-def updates_left(runs: Sequence[Run], starts: Starts) -> int:
-    """How many updates the runs of one trajectory take."""
+def pace_of(run: Run) -> Pace:
+    """What decides how long an update of the run takes."""
+    rows = run.config.training.batch_size or len(run.sample.training.X)
+    return Pace(run.sizes, min(rows, len(run.sample.training.X)), run.config.network.bias, run.numerics, run.layout)
+
+
+def epochs_left(runs: Sequence[Run], starts: Starts) -> int:
+    """How many epochs the runs of one trajectory take."""
     start = start_of(runs, starts)
     return longest_of(runs) - (start.updates if start else 0)
 
 
 def updates_of(stack: Iterable[Run], starts: Starts = NO_STARTS) -> int:
     """How many updates training a stack takes, each trajectory's counted once."""
-    return sum(updates_left(runs, starts) for runs in trajectories_of(stack))
+    return sum(epochs_left(runs, starts) * runs[0].updates_an_epoch for runs in trajectories_of(stack))
 
 
 def train_stack(
@@ -151,12 +170,13 @@ def train_stack(
     groups = trajectories_of(runs)
     heads = [group[0] for group in groups]
     drawn = [initial_weights(head.config.init, head.config.seed, head.sizes) for head in heads]
-    problem = problem_of(heads[0])
+    problem = problem_of(heads)
     weights, begun = continued(problem, stack_weights(drawn, heads[0].config.network.bias), groups, starts)
     rates = np.array([head.config.training.learning_rate for head in heads])
     stops = [stops_of(group, start, snapshots) for group, start in zip(groups, begun, strict=True)]
     watcher = Watcher(groups, [start.curves if start else {} for start in begun], live) if live else None
-    trajectories = train(problem, weights, rates, stops, progress, watch=watcher)
+    seeds = [head.config.seed for head in heads]
+    trajectories = train(problem, weights, rates, stops, progress, watch=watcher, seeds=seeds)
     seconds = (time.perf_counter() - started) / len(runs)
     results = {
         id(run): result_of(run, trajectory, start, tuple(matrices), seconds)
@@ -173,34 +193,76 @@ def stops_of(runs: Sequence[Run], start: Start | None, snapshots: Sequence[int])
     return sorted(stop - begin for stop in stops if stop >= begin)
 
 
-def problem_of(run: Run) -> Problem:
-    """What the runs of a stack share, from any of them."""
-    training, dataset = run.config.training, run.dataset
-    rule = Rule(slope(training.loss, *dataset.y.shape), training.derivative, run.numerics)
-    return Problem(dataset.X, dataset.y, rule, raw_sums(run), run.config.executor.kernel)
+def problem_of(runs: Sequence[Run]) -> Problem:
+    """What some runs of a stack train on, one network each."""
+    run, training = runs[0], runs[0].config.training
+    samples = [run.sample for run in runs]
+    rows = together([sample.training for sample in samples])
+    return Problem(
+        rows.X,
+        rows.y,
+        rule_of(run),
+        raw_sums(run),
+        run.config.executor.kernel,
+        held={name: together([sample.held[name] for sample in samples]) for name in samples[0].held},
+        batch_size=training.batch_size,
+        patience=training.patience,
+        watched=f"val/{RAW_SUMS[training.loss]}",
+    )
+
+
+def together(parts: Sequence[Part]) -> Rows:
+    """The rows of several networks: shared, if they are the same."""
+    if all(part is parts[0] for part in parts):
+        return Rows(parts[0].X, parts[0].y)
+    return Rows(np.stack([part.X for part in parts], axis=-1), np.stack([part.y for part in parts], axis=-1))
+
+
+def rule_of(run: Run) -> Rule:
+    """How the run's error becomes an update."""
+    training = run.config.training
+    optimizer = OptimizerRule(
+        name=training.optimizer,
+        momentum=training.momentum,
+        l2=training.l2,
+        schedule=training.schedule,
+        decay=training.decay,
+        every=training.decay_every,
+        epochs=training.epochs,
+    )
+    return Rule(
+        training.loss,
+        training.derivative,
+        run.numerics,
+        run.config.network.activations,
+        optimizer=optimizer,
+        layout=run.layout,
+    )
 
 
 def result_of(
     run: Run, trajectory: Trajectory, start: Start | None, initial: tuple[Array, ...], seconds: float
 ) -> Result:
-    """A run's part of its trajectory, behind its start: up to `epochs` updates, or up to the last finite state."""
-    training = run.config.training
+    """A run's part of its trajectory, behind its start: up to `epochs` epochs, or up to the last finite state."""
+    training, every = run.config.training, run.updates_an_epoch
     begin = start.updates if start else 0
     last_finite = begin + trajectory.last_finite
-    updates = min(training.epochs, last_finite)
+    epochs = min(training.epochs, last_finite)
+    diverged = training.epochs > last_finite and trajectory.stopped_at is None
 
-    def curve(name: str, convention: str) -> Array:
-        trained = trajectory.curves[RAW_SUMS[convention]][: updates - begin + 1]
-        found = in_convention(convention, trained, *run.dataset.y.shape)
-        return np.concatenate([start.curves[name][:-1], found]) if start else found
+    def values(curve: Curve) -> Array:
+        found = curve.of(trajectory.curves[curve.key][: epochs - begin + 1])
+        return np.concatenate([start.curves[curve.name][:-1], found]) if start else found
 
     snapshots = {begin + stop: state for stop, state in trajectory.snapshots.items()}
     return Result(
-        updates=max(updates, 0),
-        curves={name: curve(name, convention) for name, convention in conventions(run).items()},
+        updates=max(epochs, 0) * every,
+        curves={curve.name: values(curve) for curve in curves_of(run)},
         initial=initial,
-        final=snapshots[max(updates, 0)],
-        snapshots={stop: state for stop, state in snapshots.items() if stop <= max(updates, 0)},
-        diverged_at=last_finite + 1 if training.epochs > last_finite else None,
+        final=snapshots[max(epochs, 0)],
+        snapshots={stop: state for stop, state in snapshots.items() if stop <= max(epochs, 0)},
+        diverged_at=(last_finite + 1) * every if diverged else None,
         seconds=seconds,
+        every=every,
+        stopped_at=None if trajectory.stopped_at is None else trajectory.stopped_at * every,
     )

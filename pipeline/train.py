@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.course import Course, Problem, Rows, shuffles
+from pipeline.layout import UFUNC_BUFFERS
 from pipeline.network import Stack, Weights
 from pipeline.program import Array, numeric_state
 
@@ -106,7 +107,7 @@ def train(
     wanted = [stops[i] for i in order]
     own_seeds = [seeds[i] for i in order] if seeds else []
     untrained = Untrained(problem.take(order), initial.take(order), learning_rates[order], own_seeds)
-    with numeric_state():
+    with numeric_state(UFUNC_BUFFERS[problem.rule.layout]):
         if problem.patience is not None:
             found = patient(untrained, [max(own) for own in wanted], progress)
         else:

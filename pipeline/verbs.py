@@ -33,11 +33,13 @@ from pipeline.published import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.predict import Predictor
     from pipeline.reader import Reader
 
 QUANTILES = {"lowest": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "highest": 1}
-TEXT_KEYS = ("run", "experiment", "tracking.uri", "sweep", "filter", "metric", "sort", "map")
-PREDICT_KEYS = ("run", "experiment", "rows", "tracking.uri")
+TEXT_KEYS = ("run", "experiment", "tracking.uri", "sweep", "filter", "metric", "sort", "map", "model", "name")
+PREDICTING = ("run", "experiment", "model")
+PREDICT_KEYS = (*PREDICTING, "rows", "tracking.uri")
 
 
 def key_values(words: Sequence[str]) -> dict[str, Any]:
@@ -169,11 +171,8 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
     from pipeline.predict import extrapolations, inline_rows, prediction_csv, read_rows
 
     values = key_values(words)
-    if ("run" in values) == ("experiment" in values):
-        raise UserError("Say which network predicts: run=RUN_ID or experiment=NAME, one of the two.")
-    reader = open_reader(values)
-    run = reader.run(str(values["run"])) if "run" in values else reader.best(str(values["experiment"]))
-    features = run.dataset.features
+    predictor = chosen_predictor(values)
+    features = predictor.features
     named = {key: value for key, value in values.items() if key not in PREDICT_KEYS}
     check_keys(named, (*PREDICT_KEYS, *features))
     if (file is not None) + ("rows" in values) + bool(named) != 1:
@@ -186,9 +185,23 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
             raise UserError(f"The row lacks {', '.join(missing)}: give each of {', '.join(features)}.")
         rows = inline_rows(values["rows"] if not named else [named[name] for name in features], features)
         names = [""] * len(rows)
-    for warning in extrapolations(names, rows, run.dataset):
+    for warning in extrapolations(names, rows, predictor):
         click.echo(f"warning: {warning}", err=True)
-    click.echo(prediction_csv(run, names, rows), nl=False)
+    click.echo(prediction_csv(names, rows, predictor), nl=False)
+
+
+def chosen_predictor(values: Mapping[str, Any]) -> "Predictor":
+    """What predicts: the run, the best run of the experiment, or the registered model that the words name."""
+    from pipeline.predict import run_predictor
+
+    if sum(key in values for key in PREDICTING) != 1:
+        raise UserError("Say which network predicts: run=RUN_ID, experiment=NAME or model=NAME@champion, one of them.")
+    reader = open_reader(values)
+    if "model" in values:
+        from pipeline.model.load import registered_predictor
+
+        return registered_predictor(reader, values["model"])
+    return run_predictor(reader.run(values["run"]) if "run" in values else reader.best(values["experiment"]))
 
 
 def sync_store(words: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ RUNS: dict[str, dict[str, Any]] = {
 def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: int, derivative: str) -> None:
     """Einsum, for one, has the same bits here, but not where a compiler fuses its multiply and add."""
     network = [np.ones((3, 2)), np.ones((2, 1))], [np.ones(2), np.ones(1)]
-    rule = Rule(1.0, derivative)
+    rule = Rule("half_sse", derivative)
     stack = Stack(np.ones((n, 3)), np.ones((n, 1)), stacked([network] * lanes), np.ones(lanes), rule)
     for call in stack.full._forward_program() + stack.full._update_program():
         assert call.func in EXACT, call.func

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.layout import LANES
-from pipeline.losses import LOSSES, NEEDS, RAW_SUMS, divisor, slope
+from pipeline.losses import LOSSES, RAW_SUMS, divisor, slope
 from pipeline.network import Rule, Stack, Weights, predict
 from tests.factory import EXAM, HAPPINESS, printed, stacked
 
@@ -51,7 +51,7 @@ def test_one_update_of_a_1_1_1_net(loss: str, c: float, numerics: str) -> None:
     W1 -= 1/2 * h delta1 = 1/2 * 3/4 * -3 c / 64      =>  W1 + 9 c / 512
     W0 -= 1/2 * x delta0                              =>  W0 + 3 c L / 512
     """
-    rule = Rule(slope(loss, 1, 1), numerics=numerics)
+    rule = Rule(loss, numerics=numerics)
     matrices, _, prediction = updated([[1]], [[1]], ([[[L]], [[4 * L / 3]]], []), 0.5, rule)
     assert_close(prediction, [[3 / 4]])
     assert_close(matrices[0], [[L + 3 * c * L / 512]])
@@ -67,7 +67,7 @@ def test_one_update_of_a_1_1_1_net_with_biases(numerics: str) -> None:
     W0 += 1/2 * 2 * 9 L / 1024          b0 += 1/2 * 9 L / 1024
     """
     network = [[[L]], [[L]]], [[-L], [L / 4]]
-    matrices, biases, prediction = updated([[2]], [[1]], network, 0.5, Rule(1.0, numerics=numerics))
+    matrices, biases, prediction = updated([[2]], [[1]], network, 0.5, Rule("half_sse", numerics=numerics))
     assert_close(prediction, [[3 / 4]])
     assert_close(matrices[0], [[L + 9 * L / 1024]])
     assert_close(biases[0], [-L + 9 * L / 2048])
@@ -85,7 +85,7 @@ def test_one_update_of_a_1_1_1_net_under_the_slip(numerics: str) -> None:
     W1 += 1/2 * 3/4 * g / 4 = 3 g / 32;          W0 += 1/2 * L g^2 / 3
     """
     g = 0.217894993761814
-    rule = Rule(1.0, "of_activation", numerics)
+    rule = Rule("half_sse", "of_activation", numerics)
     matrices, _, prediction = updated([[1]], [[1]], ([[[L]], [[4 * L / 3]]], []), 0.5, rule)
     assert_close(prediction, [[3 / 4]])
     assert_close(matrices[0], [[L + L * g * g / 6]])
@@ -116,7 +116,7 @@ def test_one_update_of_a_2_2_1_net(loss: str, c: float, bias: bool, numerics: st
     """
     W0, W1 = np.array([[0, L], [-L, 0]]), np.array([[8 * L], [-4 * L]])
     zeros = [[0.0, 0.0], [0.0]] if bias else []
-    rule = Rule(slope(loss, 3, 1), numerics=numerics)
+    rule = Rule(loss, numerics=numerics)
     matrices, biases, prediction = updated([[1, 0], [0, 1], [1, 1]], [[1], [0], [1]], ([W0, W1], zeros), 0.5, rule)
     assert_close(prediction, [[3 / 4], [1 / 2], [1 / 4]])
     assert_close(matrices[0], W0 - 0.5 * c * L / 64 * np.array([[-19.5, 9], [-1.5, -1.25]]))
@@ -137,7 +137,8 @@ def test_one_update_of_a_net_without_hidden_layers_and_with_two_outputs(numerics
     """
     W = np.array([[L, 0], [-2 * L, L]])
     network: tuple[list[Any], list[Any]] = [W], []
-    matrices, _, prediction = updated([[1, 0], [1, 1]], [[1, 0], [0, 1]], network, 1.0, Rule(1.0, numerics=numerics))
+    rule = Rule("half_sse", numerics=numerics)
+    matrices, _, prediction = updated([[1, 0], [1, 1]], [[1, 0], [0, 1]], network, 1.0, rule)
     assert_close(prediction, [[3 / 4, 1 / 2], [1 / 4, 3 / 4]])
     assert_close(matrices[0], W - np.array([[0, 5], [3, -3]]) / 64)
 
@@ -154,7 +155,7 @@ def test_measured_losses_by_hand() -> None:
     """Errors of the 2-2-1 net above: -1/4, 1/2, -3/4. Squares 1/16 + 4/16 + 9/16 = 14/16, absolutes 6/4."""
     weights = stacked([([np.array([[0, L], [-L, 0]]), np.array([[8 * L], [-4 * L]])], [])])
     X, y = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([[1.0], [0], [1]])
-    stack = Stack(X, y, weights, np.ones(1), Rule(1.0))
+    stack = Stack(X, y, weights, np.ones(1), Rule("half_sse"))
     stack.forward()
     sums = np.empty(stack.runs)
     wanted = {
@@ -239,7 +240,7 @@ def test_the_exact_derivative_agrees_with_central_differences(
     n, runs, step = 5, 3, 1e-5
     draw = np.random.default_rng(sum(sizes))
     X, y = draw.uniform(-2, 2, (n, sizes[0])), draw.uniform(0, 1, (n, sizes[-1]))
-    rule = Rule(slope(loss, *y.shape), numerics=numerics)
+    rule = Rule(loss, numerics=numerics)
     weights = drawn(sizes, bias, runs, 1)
 
     def losses(at: Weights) -> Array:
@@ -271,7 +272,7 @@ def test_every_activation_and_loss_agrees_with_central_differences(
     n, runs, step, sizes = 6, 3, 1e-6, (3, 4, 3)
     draw = np.random.default_rng(5)
     names = (hidden, output)
-    rule = Rule(slope(loss, n, 3), "exact", numerics, names, cancels=loss in NEEDS, layout=layout)
+    rule = Rule(loss, "exact", numerics, names, layout=layout)
     weights = drawn(sizes, True, runs, 1)
     for shape in ((), (runs,)):
         X, y = draw.uniform(-2, 2, (n, 3, *shape)), draw.uniform(0, 1, (n, 3, *shape))
@@ -297,7 +298,7 @@ def test_under_the_slip_an_update_is_no_gradient() -> None:
     """The update of `of_activation` differs from the gradient by far more than rounding."""
     X, y = np.array(HAPPINESS["X"]), np.array(HAPPINESS["y"])
     network: tuple[list[Any], list[Any]] = HAPPINESS["weights"], []
-    exact, slip = (updated(X, y, network, 1.0, Rule(2.0, derivative))[0] for derivative in ("exact", "of_activation"))
+    exact, slip = (updated(X, y, network, 1.0, Rule("sse", derivative))[0] for derivative in ("exact", "of_activation"))
     assert np.abs(exact[0] - slip[0]).max() > 1e-3
 
 
@@ -337,7 +338,7 @@ def test_the_chain_that_the_exam_text_works_by_hand(numerics: str) -> None:
 @pytest.mark.parametrize("runs", [1, 7, 8, 9, 16, 17])
 def test_a_stack_is_filled_up_with_zero_networks_to_a_multiple_of_lanes(runs: int) -> None:
     weights = drawn((2, 3, 1), True, runs, 0)
-    full = Stack(np.ones((1, 2)), np.ones((1, 1)), weights, np.ones(runs), Rule(1.0)).weights
+    full = Stack(np.ones((1, 2)), np.ones((1, 1)), weights, np.ones(runs), Rule("half_sse")).weights
     assert full.runs == -(-runs // LANES) * LANES
     for array, original in zip(full.matrices + full.biases, weights.matrices + weights.biases, strict=True):
         np.testing.assert_array_equal(array[..., :runs], original)
@@ -347,7 +348,7 @@ def test_a_stack_is_filled_up_with_zero_networks_to_a_multiple_of_lanes(runs: in
 def test_training_a_stack_leaves_the_weights_it_was_given_alone() -> None:
     weights = drawn((2, 3, 1), True, LANES, 0)
     copies = [array.copy() for array in weights.matrices + weights.biases]
-    stack = Stack(np.ones((2, 2)), np.zeros((2, 1)), weights, np.ones(LANES), Rule(1.0))
+    stack = Stack(np.ones((2, 2)), np.zeros((2, 1)), weights, np.ones(LANES), Rule("half_sse"))
     stack.forward()
     stack.update()
     for array, copy in zip(weights.matrices + weights.biases, copies, strict=True):
@@ -365,7 +366,7 @@ def test_take_copies_the_chosen_networks() -> None:
 
 
 def test_padding_lanes_stay_zero_networks() -> None:
-    stack = Stack(np.ones((2, 2)), np.zeros((2, 1)), drawn((2, 3, 1), True, 3, 0), np.ones(3), Rule(1.0))
+    stack = Stack(np.ones((2, 2)), np.zeros((2, 1)), drawn((2, 3, 1), True, 3, 0), np.ones(3), Rule("half_sse"))
     for _ in range(3):
         stack.forward()
         stack.update()
@@ -377,7 +378,7 @@ def test_padding_lanes_stay_zero_networks() -> None:
 def test_predict_is_the_forward_pass_of_one_network(bias: bool, numerics: str) -> None:
     weights = drawn((3, 4, 2), bias, 3, 0)
     X = np.random.default_rng(0).standard_normal((6, 3))
-    stack = Stack(X, np.zeros((6, 2)), weights, np.zeros(3), Rule(1.0, numerics=numerics))
+    stack = Stack(X, np.zeros((6, 2)), weights, np.zeros(3), Rule("half_sse", numerics=numerics))
     stack.forward()
     for lane in range(3):
         one = weights.take(slice(lane, lane + 1))

@@ -117,5 +117,5 @@ def test_points_behind_a_step() -> None:
 def test_reports_of_large_stacks_come_as_often(rows: int, units: int, every: int) -> None:
     """8 lanes of `units` weights for each of the rows: 2^28 / (8 rows units), at most 500."""
     weights = stacked([([np.zeros((units, 1))], [])])
-    problem = Problem(np.zeros((rows, units)), np.zeros((rows, 1)), Rule(1.0))
+    problem = Problem(np.zeros((rows, units)), np.zeros((rows, 1)), Rule("half_sse"))
     assert report_every(Course(problem, weights, np.ones(1))) == every

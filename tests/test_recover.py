@@ -24,7 +24,7 @@ SMALL = ["starts=2", "seed=0"]
 
 
 def lost(printed: Printed) -> Lost:
-    return Lost(Problem(X, Y, Rule(1.0)), 0.5, 2, printed)
+    return Lost(Problem(X, Y, Rule("half_sse")), 0.5, 2, printed)
 
 
 def printed_by_the_oracle() -> Printed:

@@ -137,7 +137,7 @@ def finite_differences(values: dict[str, Any], network: Snapshot, convention: st
 def test_gradient_norms_are_those_of_finite_differences(base: dict[str, Any], bias: bool, loss: str) -> None:
     values = base | {"bias": bias, "loss": loss, "metrics": [], "epochs": 40}
     snapshots = [*result(**values).snapshots.values()]
-    gradients, _ = look(problem_of(run(**values)), snapshots)
+    gradients, _ = look(problem_of([run(**values)]), snapshots)
     slopes = finite_differences(values, snapshots[-1], loss)
     layers = len(snapshots[-1].matrices)
     expected = [
@@ -152,13 +152,13 @@ def test_a_step_of_the_gradient_is_an_update_also_under_the_slip(numerics: str) 
     """With learning rate 1, the norm is how far a layer's weights moved at the next update."""
     values = HAPPINESS | {"epochs": 5, "numerics": numerics}
     shorter, longer = (result(**values | {"epochs": epochs}).final for epochs in (4, 5))
-    gradients, _ = look(problem_of(run(**values)), [shorter])
+    gradients, _ = look(problem_of([run(**values)]), [shorter])
     moved = [np.linalg.norm(a - b) for a, b in zip(shorter.matrices, longer.matrices, strict=True)]
     assert gradients[0].tolist() == pytest.approx(moved, rel=1e-9)
 
 
 def test_looking_at_networks_together_gives_the_bits_of_looking_at_each() -> None:
-    problem = problem_of(run(**FIRST_COLUMN))
+    problem = problem_of([run(**FIRST_COLUMN)])
     final = result(**FIRST_COLUMN, epochs=3).final
     networks = [dataclasses.replace(final, matrices=tuple(m * s for m in final.matrices)) for s in (0.5, 1.0, 4.0)]
     together = look(problem, networks)
@@ -172,14 +172,14 @@ def test_saturation_is_counted_over_rows_and_units() -> None:
     given = run(X=[[1], [-1]], y=[[1], [0]], hidden=[3, 2])
     matrices = np.array([[5.0, 4.5, 0.0]]), np.array([[0.0, 9.0]] * 3), np.zeros((2, 1))
     network = Snapshot(matrices, (), np.zeros((2, 1)), True)
-    _, shares = look(problem_of(given), [network])
+    _, shares = look(problem_of([given]), [network])
     # Second layer: 9 times the sum of the first, 2.48 and 0.52: sigmoid(22.3) is saturated, sigmoid(4.66) too.
     assert shares.tolist() == [[1 / 3, 1 / 2]]
 
 
 def test_a_network_without_hidden_layers_has_no_shares() -> None:
     given = run(hidden=[])
-    gradients, shares = look(problem_of(given), [result(hidden=[], epochs=1).final])
+    gradients, shares = look(problem_of([given]), [result(hidden=[], epochs=1).final])
     assert (gradients.shape, shares.shape) == ((1, 1), (1, 0))
 
 

@@ -348,7 +348,7 @@ def test_a_run_of_0_epochs_is_the_untrained_net() -> None:
 
 def test_progress_counts_every_update_of_every_trajectory_once() -> None:
     """In reports of no more than 500 updates a network, across shortening stacks and snapshots."""
-    problem = Problem(np.ones((2, 1)), np.zeros((2, 1)), Rule(1.0))
+    problem = Problem(np.ones((2, 1)), np.zeros((2, 1)), Rule("half_sse"))
     weights = stacked([([[[float(i)]]], []) for i in range(3)])
     reports: list[int] = []
     train(problem, weights, np.ones(3), [[10, 1700], [0], [501, 1200]], reports.append)
@@ -416,7 +416,7 @@ def test_a_diverging_run_ends_where_the_oracle_is_last_finite(
 
 def test_curves_and_snapshots_behind_the_last_finite_state_are_kept_out() -> None:
     """Weight 0, x = 1, y = 100, 4 rows, rate 1e308: (1/2 - 100) / 4 times 4 e308 overflows at update 1."""
-    problem = Problem(np.ones((4, 1)), np.full((4, 1), 100.0), Rule(1.0), ("absolutes", "squares"))
+    problem = Problem(np.ones((4, 1)), np.full((4, 1), 100.0), Rule("half_sse"), ("absolutes", "squares"))
     (found,) = train(problem, stacked([([[[0]]], [])]), np.array([1e308]), [[0, 1, 2, 5]])
     assert found.last_finite == 0
     assert {raw: curve.tolist() for raw, curve in found.curves.items()} == {

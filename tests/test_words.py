@@ -97,7 +97,7 @@ def test_cfg_job_prints_every_key(tmp_path: Path, capsys: pytest.CaptureFixture[
         for part in key.split("."):
             assert part in node, key
             node = node[part]
-    assert set(config) == {*SECTIONS, "seed", "numerics"}
+    assert set(config) == {*SECTIONS, "seed", "numerics", "register"}
     assert not list(tmp_path.iterdir())
 
 

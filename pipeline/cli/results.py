@@ -1,4 +1,4 @@
-"""Verbs that look at what was trained: `list`, `predict`, `show`, `compare`, `report`."""
+"""Verbs that look at what was trained: `list`, `predict`, `show`, `compare`, `report`, `register`."""
 
 import click
 
@@ -21,7 +21,8 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
 
     WORDS:
       run=RUN_ID                the run whose weights to use, or
-      experiment=NAME           the run of that MLflow experiment with the lowest final loss
+      experiment=NAME           the run of that MLflow experiment with the lowest final loss, or
+      model=NAME@champion       a registered model (or NAME@ALIAS, NAME/VERSION)
       rows=[[0.2,1,0.4,0.3]]    rows to predict, features in the data set's order (quote it for the shell)
       money=0.2 sandwiches=0.4  or one row by its features' names, all of them
       tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
@@ -119,3 +120,29 @@ def report(words: tuple[str, ...], file: str) -> None:
     from pipeline.compare.commands import write_report
 
     write_report(words, file)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+def register(words: tuple[str, ...]) -> None:
+    """Register the best run of a sweep as an MLflow model, with the alias champion.
+
+    The best run is the best seed of the cell with the best median over its seeds; diverged runs never win. The model
+    takes and gives the data's own units: scaling is part of it. It needs NumPy, pandas and MLflow, not Seedbed, and
+    has no pickle. A run that is registered already gets the alias, and no new version.
+
+    WORDS:
+      sweep=latest|NAME|RUN_ID  the sweep; the latest, if nothing is named
+      experiment=NAME           all finished runs of an MLflow experiment, or with sweep= a sweep of it
+      run=RUN_ID                or this run
+      name=NAME                 the model's name; else the MLflow experiment's
+      metric=final_loss         or best_loss, updates, final_mse, ...
+      tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    For example:
+      seedbed register
+      seedbed register experiment=exam name=score metric=final_mse
+    """
+    from pipeline.model.commands import register_by_words
+
+    register_by_words(words)

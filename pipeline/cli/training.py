@@ -34,6 +34,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       training.learning_rate=0.5  training.epochs=1000  training.loss=half_sse|sse|mse
       training.metrics=[mse,mean_abs]  seed=7  numerics=portable|fast
       tracking.uri=sqlite:///runs.db  tracking.experiment=NAME
+      register=true   makes an MLflow model of the run (of a sweep: its best), as `seedbed register` does
       data.X=[[0,0],[0,1],[1,0],[1,1]]  data.y=[0,1,1,0]  data.scaling=none|max|divide|standard
 
     Hydra's options:

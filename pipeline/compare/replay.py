@@ -84,7 +84,7 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
     moments = moments_of(run)
     (result,) = train_stack([run], progress, snapshots=moments)
     networks = tuple(result.snapshots[moment] for moment in moments)
-    looks = [look(problem_of(run), part) for part in parts(run, networks)]
+    looks = [look(problem_of([run]), part) for part in parts(run, networks)]
     gradients, saturated = (np.concatenate(arrays) for arrays in zip(*looks, strict=True))
     diverged_at = kept.diverged_at
     return Replay(

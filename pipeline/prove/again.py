@@ -109,7 +109,7 @@ def compare(kept: KeptRun, run: Run, result: Result) -> Proof:
 
 def arrays_of(run: Run, result: Result) -> dict[str, Arrays]:
     """The arrays of a run's files, by file."""
-    curves = {**result.curves, "updates": np.arange(len(result.curves["loss"]))}
+    curves = {**result.curves, "updates": np.arange(len(result.curves["loss"])) * result.every}
     columns = prediction_arrays(*predictions(run, result))
     return {"loss.npz": curves, "weights.npz": weight_arrays(result), "predictions.npz": columns}
 

@@ -1,0 +1,1 @@
+"""The winner as a model: chosen, logged to MLflow's registry, read back."""

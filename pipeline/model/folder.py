@@ -1,0 +1,125 @@
+"""A trained network as the folder of an MLflow model: code, numbers, signature, requirements; nothing is pickled."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import __version__
+from pipeline.data import Dataset, Scale
+from pipeline.environment import version
+from pipeline.identity import code_digests, digest
+from pipeline.kept import KeptRun
+from pipeline.paths import PACKAGE
+from pipeline.record import npz
+
+if TYPE_CHECKING:
+    from pipeline.api import LoggedModel
+
+NUMERICS = ("program", "sigmoid", "network")  # the modules that a prediction takes
+NUMBERS = "network.npz"
+ARTIFACT = "network"  # what the code calls that file
+REQUIREMENTS = ("numpy", "pandas", "mlflow")
+EXAMPLE_ROWS = 3
+
+
+def code_package() -> str:
+    """The name of the package that ships the numerics: another one for other code, as a process may load two models."""
+    return f"seedbed_{digest({name: code_digests()[name] for name in NUMERICS})[:8]}"
+
+
+def write_code(folder: Path) -> Path:
+    """Writes that package into a folder. Its modules import each other from wherever it lies, not from Seedbed."""
+    package = folder / code_package()
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Numerics of Seedbed, as they were when the model was made."""\n')
+    for name in NUMERICS:
+        source = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+        (package / f"{name}.py").write_text(source.replace("from pipeline.", "from ."), encoding="utf-8")
+    return package
+
+
+def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
+    """All that a prediction takes: weights, the scales (columns,), the training range of each feature, names."""
+    dataset, (matrices, biases) = kept.dataset, kept.weights
+    return {
+        "code": np.array(code_package()),
+        "numerics": np.array(kept.numerics),
+        "features": np.array(dataset.features),
+        "targets": np.array(dataset.targets),
+        "low": dataset.raw_X.min(axis=0),
+        "high": dataset.raw_X.max(axis=0),
+        "input_offset": dataset.input_scale.offset,
+        "input_factor": dataset.input_scale.factor,
+        "target_offset": dataset.target_scale.offset,
+        "target_factor": dataset.target_scale.factor,
+        **{f"W{i}": matrix for i, matrix in enumerate(matrices)},
+        **{f"b{i}": bias for i, bias in enumerate(biases)},
+    }
+
+
+def metadata(kept: KeptRun, cell: str) -> dict[str, Any]:
+    """What the model says of itself, in its MLmodel file: where it comes from, and how its numbers are meant."""
+    dataset = kept.dataset
+    low, high = dataset.raw_X.min(axis=0).tolist(), dataset.raw_X.max(axis=0).tolist()
+    inputs = zip(dataset.features, told_scale(dataset.input_scale), low, high, strict=True)
+    targets = zip(dataset.targets, told_scale(dataset.target_scale), strict=True)
+    return {
+        "seedbed": __version__,
+        "run_id": kept.run_id,
+        "fingerprint": kept.fingerprint,
+        "cell": cell,
+        "data": {"name": dataset.name, "digest": dataset.digest},
+        "numerics": kept.numerics,
+        "code": {name: code_digests()[name] for name in NUMERICS},
+        "units": "inputs and outputs are in the data's own units: scaling is part of the model",
+        "features": [{"name": n, "scaling": s, "trained from": a, "trained to": b} for n, s, a, b in inputs],
+        "targets": [{"name": name, "scaling": scale} for name, scale in targets],
+    }
+
+
+def told_scale(scale: Scale) -> list[str]:
+    """How each column is scaled for the network, in words."""
+    pairs = zip(scale.offset.tolist(), scale.factor.tolist(), strict=True)
+    return [
+        ", then ".join([f"minus {offset!r}"] * (offset != 0) + [f"divided by {factor!r}"] * (factor != 1)) or "none"
+        for offset, factor in pairs
+    ]
+
+
+def example(dataset: Dataset) -> pd.DataFrame:
+    """Some rows that it was trained on, in the data's units."""
+    return pd.DataFrame(dataset.raw_X[:EXAMPLE_ROWS], columns=list(dataset.features))
+
+
+def write_model(place: Path, parts: Path, kept: KeptRun, cell: str, logged: "LoggedModel") -> None:
+    """Writes the folder of a run's model, that will be `logged`, to `place`, which is made. Uses the folder `parts`.
+
+    MLflow writes down where the parts came from: no path of the user's should stand there.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # else it copies a project file of the working directory
+    dataset = kept.dataset
+    code = parts / "model.py"
+    code.write_text((PACKAGE / "model" / "saved.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (parts / NUMBERS).write_bytes(npz(numbers(kept)))
+    inputs, outputs = (
+        Schema([ColSpec(DataType.double, name) for name in names]) for names in (dataset.features, dataset.targets)
+    )
+    mlflow.pyfunc.save_model(
+        path=place,
+        mlflow_model=Model(logged.artifact_location, kept.run_id, model_id=logged.model_id),
+        python_model=str(code),
+        artifacts={ARTIFACT: str(parts / NUMBERS)},
+        code_paths=[str(write_code(parts))],
+        signature=ModelSignature(inputs, outputs),
+        input_example=example(dataset),
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        metadata=metadata(kept, cell),
+    )
