@@ -38,6 +38,7 @@ class Sample:
     held: Mapping[str, Part] = field(default_factory=dict)
 
 
+@functools.lru_cache(maxsize=32)  # runs that share their rows share the very arrays
 def whole(dataset: Dataset) -> Sample:
     """All rows, to train on."""
     part = Part(dataset.X, dataset.y, np.arange(len(dataset.X)))

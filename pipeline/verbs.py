@@ -178,7 +178,7 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
     if (file is not None) + ("rows" in values) + bool(named) != 1:
         raise UserError(f"Say what to predict: --input FILE.csv, or rows=[[...]], or each of {', '.join(features)}=.")
     if file is not None:
-        names, rows = read_rows(Path(file), features)
+        names, rows = read_rows(Path(file), features, predictor.unused, predictor.fills)
     else:
         missing = [name for name in features if name not in named]
         if named and missing:

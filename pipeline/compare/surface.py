@@ -27,13 +27,18 @@ CHUNK = 2**16  # predicted rows times widest layer, at a time
 def paint_surface(figure: Figure, replay: Replay) -> None:
     """A panel an output, in the data's units, with the rows on it."""
     dataset = replay.run.dataset
-    across, up = (axis_points(dataset.raw_X[:, j]) for j in range(2))
+    across, up = (axis_points(known(dataset.raw_X[:, j])) for j in range(2))
     surfaces = predicted(replay, np.array(list(itertools.product(across, up))))
     shown = range(min(len(dataset.targets), MOST_PANELS))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     panels[0].set_title(f"Predictions of all pairs · {label(replay.name, 60)}")
     for j, axes in zip(shown, panels, strict=True):
         paint_panel(axes, replay, j, (across, up, surfaces[:, j].reshape(GRID, GRID).T))
+
+
+def known(values: Array) -> Array:
+    """Of values (n,) those that are not missing."""
+    return values[~np.isnan(values)]
 
 
 def axis_points(values: Array) -> Array:
@@ -45,13 +50,20 @@ def axis_points(values: Array) -> Array:
 
 def predicted(replay: Replay, rows: Array) -> Array:
     """The trained network's predictions (m, k) for rows (m, 2), both in the data's units."""
-    dataset, network = replay.run.dataset, replay.networks[-1]
+    run, sample, network = replay.run, replay.run.sample, replay.networks[-1]
+    activations = run.config.network.activations
     size = max(CHUNK // max(replay.run.sizes), 1)
     chunks = [
-        predict(dataset.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, replay.run.numerics)
+        predict(
+            sample.input_scale.apply(rows[i : i + size]),
+            network.matrices,
+            network.biases,
+            run.numerics,
+            activations=activations,
+        )
         for i in range(0, len(rows), size)
     ]
-    return dataset.target_scale.invert(np.concatenate(chunks))
+    return sample.target_scale.invert(np.concatenate(chunks))
 
 
 def paint_panel(axes: Axes, replay: Replay, j: int, plane: tuple[Array, Array, Array]) -> None:
