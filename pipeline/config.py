@@ -344,6 +344,8 @@ class NetworkConfig:
         check(all(name in HIDDEN for name in names), "network.activation", self.activation)
         layers = len(self.hidden)
         fits = not isinstance(self.activation, list) or len(names) == layers
+        if fits and len(set(names)) == 1:  # a list of the same names is the name
+            object.__setattr__(self, "activation", names[0])
         check(fits, "network.activation", self.activation, f"one name, or a list of {layers}, one a hidden layer")
         known = self.output_activation in (None, *OUTPUT)
         check(known, "network.output_activation", self.output_activation)
@@ -357,7 +359,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How initial weights are made: normal, xavier, he (with a scale), uniform (low to high), given (a layer each)."""
+    """How initial weights are made: normal, xavier, he (scaled), uniform (low to high), given (a matrix a layer)."""
 
     scheme: str = "normal"
     scale: float = 1.0

@@ -48,7 +48,7 @@ class Problem:
     held: Mapping[str, Rows] = field(default_factory=dict)
     batch_size: int | None = None
     patience: int | None = None
-    watched: str = "val/squares"
+    watched: str = "squares"
 
     @property
     def updates_an_epoch(self) -> int:

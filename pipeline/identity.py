@@ -13,6 +13,7 @@ from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig, c
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.layout import layout_of
+from pipeline.network import Mode
 from pipeline.paths import PACKAGE
 from pipeline.sample import Sample, sample_of
 
@@ -70,6 +71,11 @@ class Run:
         """How many weights and biases the network has."""
         per_layer = [a * b + b * self.config.network.bias for a, b in zip(self.sizes, self.sizes[1:], strict=False)]
         return sum(per_layer)
+
+    @property
+    def mode(self) -> Mode:
+        """How its network computes."""
+        return Mode(self.numerics, self.config.network.activations, self.layout)
 
     @property
     def updates_an_epoch(self) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig, ExecutorConfig, NetworkConfig, RunConfig, TrackingConfig
+from pipeline.config import DataConfig, ExecutorConfig, RunConfig, TrackingConfig
 from pipeline.data import Dataset, make_dataset
 from pipeline.datasets import file_name, unpacked
 from pipeline.errors import UserError
 from pipeline.identity import Run, make_run
+from pipeline.network import Mode
 from pipeline.record import layers, read_npz
 from pipeline.sample import Sample, sample_of
 
@@ -62,17 +63,22 @@ class KeptRun:
         """The rows that it was trained on, and those held out."""
         return sample_of(self.dataset, self.data, int(self.config["seed"]))
 
-    @cached_property
-    def activations(self) -> tuple[str, ...]:
-        """One a layer."""
-        with self._understood():
-            return NetworkConfig(**self.config["network"]).activations
+    @property
+    def training_range(self) -> tuple[Array, Array]:
+        """The least and the largest value of each feature, both (d,), in the rows that it was trained on."""
+        known = self.dataset.raw_X[self.sample.training.places]
+        return np.nanmin(known, axis=0), np.nanmax(known, axis=0)
 
     @cached_property
     def weights(self) -> tuple[list[Array], list[Array]]:
         """Final matrices (in, out) and biases (out,), layer by layer."""
         arrays = read_npz(self.read("weights.npz"), f"weights.npz of run {self.run_id}")
         return layers(arrays, "W"), layers(arrays, "b")
+
+    @cached_property
+    def mode(self) -> Mode:
+        """How its network computes."""
+        return self.run().mode
 
     def run(self, epochs: int | None = None) -> Run:
         """The run that the config describes, with these epochs if they are given.

@@ -51,6 +51,15 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Mode:
+    """How a network computes its outputs: numerics, activations (one a layer, none for sigmoids) and layout."""
+
+    numerics: str = "portable"
+    activations: tuple[str, ...] = ()
+    layout: str = "runs_last"
+
+
+@dataclass(frozen=True)
 class Weights:
     """Weights of r networks: matrices[l] is (in, out, r), biases[l] is (out, r); biases is empty for nets without."""
 
@@ -274,20 +283,13 @@ class Stack:
         out[places] = self._sums[: self.runs]
 
 
-def predict(
-    X: Array,
-    matrices: Sequence[Array],
-    biases: Sequence[Array] = (),
-    numerics: str = "portable",
-    *,
-    activations: Sequence[str] = (),
-    layout: str = "runs_last",
-) -> Array:
+def predict(X: Array, matrices: Sequence[Array], biases: Sequence[Array] = (), mode: Mode | None = None) -> Array:
     """Outputs (n, k) of one network, matrices[l] (in, out) and biases[l] (out,), for rows X (n, d)."""
     weights = Weights(tuple(matrix[..., None] for matrix in matrices), tuple(bias[..., None] for bias in biases))
     nothing = np.zeros((len(X), matrices[-1].shape[1]))
-    rule = Rule("half_sse", numerics=numerics, activations=tuple(activations), layout=layout)
+    mode = mode or Mode()
+    rule = Rule("half_sse", numerics=mode.numerics, activations=mode.activations, layout=mode.layout)
     stack = Stack(X, nothing, weights, np.zeros(1), rule)
-    with numeric_state(UFUNC_BUFFERS[layout]):
+    with numeric_state(UFUNC_BUFFERS[mode.layout]):
         stack.forward()
     return stack.layout.to_last(stack.activations[-1])[..., 0].copy()

@@ -17,7 +17,7 @@ Schedules, with e the epoch that an update belongs to, from 0, of E in all:
     step       r * decay^(e // every)  inverse_time  r / (1 + decay e)
     cosine     r / 2 * (1 + cos(pi e / E))                                          (Loshchilov, Hutter 2017)
 
-Powers are products made one after another, which have the same bits on every machine; a cosine has not.
+Powers are products made one after another and the cosine is its own series, which have the same bits on every machine.
 """
 
 import math
@@ -87,7 +87,7 @@ class Optimizer:
         elif rule.schedule == "inverse_time":
             self._factor = 1.0 / (1.0 + rule.decay * epoch)
         else:
-            self._factor = 0.5 * (1.0 + math.cos(math.pi * epoch / rule.epochs))
+            self._factor = 0.5 * (1.0 + cosine(math.pi * epoch / rule.epochs))
         np.multiply(self._base, self._factor, self._rates)
 
     def tick(self) -> None:
@@ -146,6 +146,17 @@ class Optimizer:
             partial(np.multiply, gradient, self._rates, gradient),
             partial(np.subtract, weights, gradient, weights),
         ]
+
+
+def cosine(x: float) -> float:
+    """The cosine of x from 0 to pi, by its series up to x^22: multiply, add and divide only."""
+    if x > math.pi / 2:
+        return -cosine(math.pi - x)
+    term = total = 1.0
+    for power in range(2, 24, 2):
+        term = -term * x * x / (power * (power - 1))
+        total += term
+    return total
 
 
 def zeros(*shape: int) -> Array:

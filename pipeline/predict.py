@@ -163,13 +163,11 @@ def run_predictor(run: KeptRun) -> Predictor:
     matrices, biases = run.weights
 
     def outputs(rows: Array) -> Array:
-        scaled = predict(sample.input_scale.apply(rows), matrices, biases, run.numerics, activations=run.activations)
+        scaled = predict(sample.input_scale.apply(rows), matrices, biases, run.mode)
         return sample.target_scale.invert(scaled)
 
-    known = dataset.raw_X[sample.training.places]
-    low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
     fills = sample.input_scale.fill is not None
-    return Predictor(dataset.features, dataset.targets, low, high, outputs, unused_columns(run.data), fills)
+    return Predictor(dataset.features, dataset.targets, *run.training_range, outputs, unused_columns(run.data), fills)
 
 
 def unused_columns(data: DataConfig) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def trained_figures(item: dict[str, Any], run: Run, result: Result) -> Iterator[
     snapshot = result.snapshots[updates]
     if "new_row" in item:
         rows = np.array(list(item["new_row"].values()))
-        outputs = predict(run.dataset.input_scale.apply(rows), snapshot.matrices, snapshot.biases)
+        outputs = predict(run.dataset.input_scale.apply(rows), snapshot.matrices, snapshot.biases, run.mode)
         yield from predictions(where, when, tuple(item["new_row"]), item, outputs)
     elif "prediction" in item:
         yield from predictions(where, when, run.dataset.rows, item, snapshot.prediction)
@@ -187,7 +187,9 @@ def train_long_run(item: dict[str, Any], progress: Callable[[int], None]) -> Lon
     results = train_stack(runs, progress)
     right = runs[0].dataset.input_scale.apply(np.array([item["new_row"]], dtype=float))
     rows = np.concatenate([np.array([item["scaled_in_the_text"]]), right])
-    outputs = np.array([predict(rows, result.final.matrices, result.final.biases)[:, 0] for result in results])
+    outputs = np.array(
+        [predict(rows, result.final.matrices, result.final.biases, runs[0].mode)[:, 0] for result in results]
+    )
     mse = np.array([result.curves["mse"][item["mse"]["updates"]] for result in results])
     return LongRun(
         printed_mse=float(item["mse"]["printed"]),

@@ -299,11 +299,8 @@ def all_rows(run: Run, result: Result) -> tuple[Array, Array, Array]:
     outputs[sample.training.places] = final.prediction
     for part in (sample.training, *sample.held.values()):
         X[part.places], y[part.places] = part.X, part.y
-    activations, layout = run.config.network.activations, run.layout
     for part in sample.held.values():
-        outputs[part.places] = predict(
-            part.X, final.matrices, final.biases, run.numerics, activations=activations, layout=layout
-        )
+        outputs[part.places] = predict(part.X, final.matrices, final.biases, run.mode)
     return X, y, outputs
 
 

@@ -197,23 +197,25 @@ def problem_of(runs: Sequence[Run]) -> Problem:
     """What some runs of a stack train on, one network each."""
     run, training = runs[0], runs[0].config.training
     samples = [run.sample for run in runs]
-    rows = together([sample.training for sample in samples])
+    # A question of the config, not of what else is in the stack: shared rows may have other bits in `fast`.
+    shared = not samples[0].held
+    rows = together([sample.training for sample in samples], shared)
     return Problem(
         rows.X,
         rows.y,
         rule_of(run),
         raw_sums(run),
         run.config.executor.kernel,
-        held={name: together([sample.held[name] for sample in samples]) for name in samples[0].held},
+        held={name: together([sample.held[name] for sample in samples], shared) for name in samples[0].held},
         batch_size=training.batch_size,
         patience=training.patience,
-        watched=f"val/{RAW_SUMS[training.loss]}",
+        watched=f"val/{RAW_SUMS[training.loss]}" if "val" in samples[0].held else RAW_SUMS[training.loss],
     )
 
 
-def together(parts: Sequence[Part]) -> Rows:
-    """The rows of several networks: shared, if they are the same."""
-    if all(part is parts[0] for part in parts):
+def together(parts: Sequence[Part], shared: bool) -> Rows:
+    """The rows of several networks: one's, if they are shared."""
+    if shared:
         return Rows(parts[0].X, parts[0].y)
     return Rows(np.stack([part.X for part in parts], axis=-1), np.stack([part.y for part in parts], axis=-1))
 

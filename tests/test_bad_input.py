@@ -17,12 +17,17 @@ from tests.conftest import in_process, seedbed
 SEED = "a whole number from 0 to 4294967295"
 EPOCHS = "a whole number from 0 to 100000000"
 HIDDEN = "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)"
-METRICS = "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs"
+METRICS = (
+    "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs, bce, cross_entropy, accuracy"
+)
 URI = "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000"
 DATA = "one of cat_shop, exam, first_column, happiness"
 NAMES = "null or a list of names, all different and none empty"
 ALL_KEYS = "`seedbed train --cfg job` prints all keys"
-TRAINING = "training has learning_rate, epochs, loss, metrics, derivative, batch_size"
+TRAINING = (
+    "training has learning_rate, epochs, loss, metrics, derivative, batch_size, optimizer, momentum, l2, schedule, "
+    "decay, decay_every, patience"
+)
 FUNCTIONS = "functions are written like range(0,10), range(0,1,0.1), choice(1,2) and glob(*)"
 UNKNOWN = "a value that cannot be looked up"
 LOOK = "check what stands in its ${...}"
@@ -214,7 +219,7 @@ BAD = [
     (
         "sweep training.loss=sse,foo seed=0,1",
         "job 2 of the sweep (training.loss=foo seed=0): "
-        "training.loss is foo, but it must be one of sse, half_sse, mse.",
+        "training.loss is foo, but it must be one of sse, half_sse, mse, bce, cross_entropy.",
     ),
     ("sweep sede=1,2", "job 0 of the sweep (sede=1): sede is not a key of the config: did you mean seed?"),
     ("sweep data=exam,foo", f"job 1 of the sweep (data=foo): data is foo, but it must be {DATA}."),

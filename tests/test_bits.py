@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.identity import NUMERICS_CODE
 from pipeline.network import Rule, Stack, predict
+from pipeline.optimizer import OptimizerRule
 from pipeline.paths import PACKAGE
 from pipeline.record import prediction_arrays, prediction_columns, weight_arrays
 from pipeline.sigmoid import sigmoid
@@ -17,9 +18,12 @@ from pipeline.stack import make_stacks, train_stack
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
 
 # NumPy operations whose every bit IEEE 754 fixes: one rounding each, or none; sums over the first axis are plain adds.
-EXACT = {np.add, np.subtract, np.multiply, np.divide, np.minimum, np.maximum, np.left_shift, np.copyto, np.add.reduce}
+EXACT = {
+    *(np.add, np.subtract, np.multiply, np.divide, np.minimum, np.maximum, np.left_shift, np.copyto, np.add.reduce),
+    *(np.negative, np.sqrt, np.sign, np.maximum.reduce),
+}
 
-ALSO_EXACT = {np.absolute, np.negative, np.sqrt, np.sign}  # not in programs
+ALSO_EXACT = {np.absolute, np.frexp}  # not in programs
 FLOATS = ("d->d", "dd->d")  # kinds of loops that give float64
 BY_SUMS = ("dot", "vdot", "inner", "einsum", "einsum_path", "tensordot", "kron", "convolve", "correlate", "interp")
 OF_MATH = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sinh", "cosh", "tan", "sin", "cos")
@@ -29,21 +33,36 @@ RUNS: dict[str, dict[str, Any]] = {
     "first_column": FIRST_COLUMN,
     "cat_shop": CAT_SHOP,
     "several outputs": rows(17, 4, 2) | {"hidden": [3, 2], "scaling": "standard", "bias": True, "metrics": ["mse"]},
+    "tanh and relu, adam": rows(12, 3, 1)
+    | {"hidden": [3, 2], "activation": ["tanh", "relu"], "output_activation": "identity", "batch_size": 5}
+    | {"optimizer": "adam", "schedule": "cosine", "scheme": "xavier"},
+    "softmax, nesterov": rows(12, 3, 3)
+    | {"output_activation": "softmax", "loss": "cross_entropy", "metrics": ["accuracy"], "optimizer": "nesterov"}
+    | {"activation": "leaky_relu", "l2": 0.1, "scheme": "he", "patience": 2},
+    "bce, momentum": rows(9, 2, 1) | {"loss": "bce", "optimizer": "momentum", "schedule": "exponential"},
     "no hidden layer": rows(70, 3, 1) | {"hidden": [], "target_scaling": "standard", "loss": "mse"},
 }
 
 
-@pytest.mark.parametrize("derivative", ["exact", "of_activation"])
+RULES = [
+    Rule("half_sse"),
+    Rule("half_sse", "of_activation"),
+    Rule("mse", activations=("relu", "tanh"), optimizer=OptimizerRule("adam", l2=0.1)),
+    Rule("cross_entropy", activations=("leaky_relu", "softmax"), optimizer=OptimizerRule("nesterov")),
+    Rule("bce", activations=("identity", "sigmoid"), optimizer=OptimizerRule("momentum")),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.loss} {rule.derivative}")
 @pytest.mark.parametrize(("n", "lanes"), [(2, 8), (40, 1024)], ids=["small products", "large products"])
-def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: int, derivative: str) -> None:
+def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: int, rule: Rule) -> None:
     """Einsum, for one, has the same bits here, but not where a compiler fuses its multiply and add."""
     network = [np.ones((3, 2)), np.ones((2, 1))], [np.ones(2), np.ones(1)]
-    rule = Rule("half_sse", derivative)
     stack = Stack(np.ones((n, 3)), np.ones((n, 1)), stacked([network] * lanes), np.ones(lanes), rule)
     for call in stack.full._forward_program() + stack.full._update_program():
         assert call.func in EXACT, call.func
-        if call.func == np.add.reduce:
-            assert call.args[1] == 0  # the first axis: whole arrays are added one after another
+        if call.func == np.add.reduce:  # not the last axis: whole arrays, or rows of lanes, are added one after another
+            assert call.args[1] < call.args[0].ndim - 1
 
 
 def inexact() -> Iterator[tuple[Any, str]]:
@@ -80,7 +99,7 @@ def train_and_predict(changes: dict[str, Any]) -> None:
             weight_arrays(result)
             prediction_arrays(prediction_columns(one, result))
             fresh = one.dataset.input_scale.apply(one.dataset.X + 0.25)
-            outputs = predict(fresh, result.final.matrices, result.final.biases, one.numerics)
+            outputs = predict(fresh, result.final.matrices, result.final.biases, one.mode)
             one.dataset.target_scale.invert(outputs)
             sigmoid(outputs, one.numerics)
 

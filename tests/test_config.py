@@ -16,7 +16,9 @@ from tests.factory import PROPERTY, config
 SEED = "a whole number from 0 to 4294967295"
 EPOCHS = "a whole number from 0 to 100000000"
 HIDDEN = "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)"
-METRICS = "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs"
+METRICS = (
+    "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs, bce, cross_entropy, accuracy"
+)
 NAMES = "null or a list of names, all different and none empty"
 WEIGHTS = "a list with one matrix (inputs x outputs) a layer, as init.scheme is given"
 DIVISOR = "a number other than 0, or a list of such with one a column, as the scaling is divide"
@@ -82,13 +84,19 @@ def test_a_flat_y_is_one_output() -> None:
         ({"learning_rate": float("inf")}, "training.learning_rate is inf, but it must be a finite number > 0."),
         ({"epochs": -1}, f"training.epochs is -1, but it must be {EPOCHS}."),
         ({"epochs": 10**8 + 1}, f"training.epochs is 100000001, but it must be {EPOCHS}."),
-        ({"loss": "foo"}, "training.loss is foo, but it must be one of sse, half_sse, mse."),
-        ({"loss": "mean_abs"}, "training.loss is mean_abs, but it must be one of sse, half_sse, mse."),
+        ({"loss": "foo"}, "training.loss is foo, but it must be one of sse, half_sse, mse, bce, cross_entropy."),
+        (
+            {"loss": "mean_abs"},
+            "training.loss is mean_abs, but it must be one of sse, half_sse, mse, bce, cross_entropy.",
+        ),
         ({"metrics": "mse"}, f"training.metrics is mse, but it must be {METRICS}."),
         ({"metrics": ["mse", "foo"]}, f"training.metrics is [mse, foo], but it must be {METRICS}."),
         ({"metrics": ["mse", "mse"]}, f"training.metrics is [mse, mse], but it must be {METRICS}."),
         ({"derivative": "foo"}, "training.derivative is foo, but it must be one of exact, of_activation."),
-        ({"batch_size": 2}, "training.batch_size is 2, but it must be null, as every update uses all rows."),
+        (
+            {"batch_size": 0},
+            "training.batch_size is 0, but it must be null (all rows an update) or a whole number >= 1.",
+        ),
         ({"hidden": [4, 0]}, f"network.hidden is [4, 0], but it must be {HIDDEN}."),
         ({"hidden": [[4]]}, f"network.hidden is [[4]], but it must be {HIDDEN}."),
         ({"hidden": [True]}, f"network.hidden is [true], but it must be {HIDDEN}."),
@@ -99,11 +107,19 @@ def test_a_flat_y_is_one_output() -> None:
             "network.hidden is [10000000], but it must be of at most 10000000 weights in all, "
             "and these layers have 40000000.",
         ),
-        ({"activation": "foo"}, "network.activation is foo, but it must be sigmoid."),
-        ({"output_activation": "foo"}, "network.output_activation is foo, but it must be sigmoid."),
+        (
+            {"activation": "foo"},
+            "network.activation is foo, but it must be one of sigmoid, tanh, relu, leaky_relu, identity, or a list "
+            "with one for each hidden layer.",
+        ),
+        (
+            {"output_activation": "foo"},
+            "network.output_activation is foo, but it must be one of sigmoid, tanh, relu, leaky_relu, identity, "
+            "softmax.",
+        ),
         ({"bias": 1}, "network.bias is 1, but it must be true or false."),
         ({"bias": None}, "network.bias is null, but it must be true or false."),
-        ({"scheme": "foo"}, "init.scheme is foo, but it must be one of normal, uniform, given."),
+        ({"scheme": "foo"}, "init.scheme is foo, but it must be one of normal, uniform, xavier, he, given."),
         ({"generator": "mt"}, "init.generator is mt, but it must be one of pcg64, legacy."),
         ({"scale": 0.0}, "init.scale is 0.0, but it must be a finite number > 0."),
         ({"low": float("nan")}, "init.low is nan, but it must be a finite number."),

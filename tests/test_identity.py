@@ -21,6 +21,8 @@ UNIFORM: dict[str, Any] = {"scheme": "uniform"}
 DIVIDED: dict[str, Any] = {"scaling": "divide", "divide_by": 2, "target_scaling": "divide", "target_divide_by": [2]}
 
 # What decides a result: (other keywords, the change, the identity key that changes).
+MOMENTUM = {"optimizer": "momentum"}
+STEPS = {"schedule": "step"}
 CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"X": [[1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 1, 2]]}, "data.digest"),
     ({}, {"y": [[1], [1], [0], [0.5]]}, "data.digest"),
@@ -49,10 +51,21 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"metrics": ["mse"]}, "training.metrics"),
     ({"metrics": ["mse", "sse"]}, {"metrics": ["sse", "mse"]}, "training.metrics"),
     ({}, {"derivative": "of_activation"}, "training.derivative"),
+    ({}, {"activation": "tanh"}, "network.activation"),
+    ({"hidden": [4, 4]}, {"activation": ["tanh", "relu"]}, "network.activation"),
+    ({}, {"output_activation": "tanh"}, "network.output_activation"),
+    ({}, {"scheme": "he"}, "init.scheme"),
+    ({}, {"batch_size": 2}, "training.batch_size"),
+    ({}, {"optimizer": "adam"}, "training.optimizer"),
+    ({}, {"l2": 0.1}, "training.l2"),
+    ({}, {"patience": 3}, "training.patience"),
+    ({}, {"schedule": "cosine"}, "training.schedule"),
+    (MOMENTUM, {"momentum": 0.5}, "training.momentum"),
+    (STEPS, {"decay": 0.25}, "training.decay"),
+    (STEPS, {"decay_every": 7}, "training.decay_every"),
     ({}, {"seed": 1}, "seed"),
     ({}, {"numerics": "fast"}, "numerics"),
 ]
-ONE_CHOICE = {"network.activation", "network.output_activation", "training.batch_size"}
 
 
 @pytest.mark.parametrize(("base", "change", "key"), CHANGES, ids=str)
@@ -70,8 +83,8 @@ def test_the_cell_changes_with_everything_but_the_seed(base: dict[str, Any], cha
 
 
 def test_the_changes_above_cover_every_key_of_the_identity() -> None:
-    keys = {key for base in ({}, GIVEN, UNIFORM, DIVIDED) for key in run(**base).identity}
-    assert keys - {key for _, _, key in CHANGES} == ONE_CHOICE
+    keys = {key for base in ({}, GIVEN, UNIFORM, DIVIDED, MOMENTUM, STEPS) for key in run(**base).identity}
+    assert keys == {key for _, _, key in CHANGES}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +100,8 @@ def test_the_changes_above_cover_every_key_of_the_identity() -> None:
         ({}, {"y": [1, 1, 0, 0]}),
         ({}, {"rows": ["1 0 1", "0 1 1", "0 0 1", "1 1 1"]}),  # the names that rows have without names
         ({}, {"low": -7.0, "high": 7.0}),
+        ({}, {"momentum": 0.5, "decay": 0.25, "decay_every": 7}),
+        ({"hidden": [4, 4]}, {"activation": ["sigmoid", "sigmoid"]}),
         (UNIFORM, {"scale": 7.0}),
         (GIVEN, {"scale": 7.0, "low": -7.0, "high": 7.0, "generator": "legacy", "skip_networks": 3}),
         (GIVEN, {"weights": [[[1.0], [2.0], [3.0]]]}),

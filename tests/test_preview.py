@@ -42,6 +42,6 @@ def test_the_longest_jobs_are_shared_out_first() -> None:
 
 def test_seconds_are_updates_times_the_measured_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 lanes take 8 s an update and each further lane 1 s: 10 lanes for 5 updates, then 3 for 4."""
-    monkeypatch.setattr(room, "seconds_per_update", lambda *network, lanes: float(lanes))
+    monkeypatch.setattr(room, "seconds_per_update", lambda pace, lanes: float(lanes))
     runs = [run(seed=seed, epochs=5 if seed < 7 else 9) for seed in range(10)]
     assert seconds_of(runs) == pytest.approx(5 * 10 + 4 * 8)

@@ -142,6 +142,10 @@ def test_params_are_the_identity_as_text_and_the_size_of_the_network() -> None:
         "training.metrics": "['mse']",
         "training.derivative": "exact",
         "training.batch_size": "None",
+        "training.optimizer": "sgd",
+        "training.l2": "0.0",
+        "training.schedule": "constant",
+        "training.patience": "None",
         "seed": "7",
         "numerics": "portable",
     }

@@ -216,6 +216,6 @@ def test_a_fast_run_is_replayed_fast(odd_store: Path) -> None:
 
 def test_a_config_of_another_version_is_refused(store: Path) -> None:
     kept = kept_run(store, "exam")
-    kept.config["training"]["momentum"] = 0.9
+    kept.config["training"]["warmth"] = 0.9
     with pytest.raises(UserError, match="is not as this version of Seedbed writes it"):
         replay(kept)

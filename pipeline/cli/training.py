@@ -25,14 +25,17 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
     Groups (swapped whole):
       experiment=   a file of experiments/ (see `seedbed list`)
       data=         happiness, exam, first_column, cat_shop
-      init=         normal, uniform, given
+      init=         normal, uniform, xavier, he, given
       tracking=     mlflow, server (an MLflow server), none
       executor=     auto, serial, processes (with executor.workers=2; else one a core)
 
     Keys (tuned):
-      network.hidden=[4,5]  network.bias=true
-      training.learning_rate=0.5  training.epochs=1000  training.loss=half_sse|sse|mse
-      training.metrics=[mse,mean_abs]  seed=7  numerics=portable|fast
+      network.hidden=[4,5]  network.bias=true  network.activation=sigmoid|tanh|relu|leaky_relu|identity
+      network.output_activation=...|softmax    network.activation=[tanh,relu]   (one a hidden layer)
+      training.learning_rate=0.5  training.epochs=1000  training.loss=half_sse|sse|mse|bce|cross_entropy
+      training.metrics=[mse,accuracy]  training.batch_size=64  training.optimizer=sgd|momentum|nesterov|adam
+      training.l2=0.001  training.patience=20  training.schedule=step|exponential|inverse_time|cosine
+      seed=7  numerics=portable|fast
       tracking.uri=sqlite:///runs.db  tracking.experiment=NAME
       register=true   makes an MLflow model of the run (of a sweep: its best), as `seedbed register` does
       data.X=[[0,0],[0,1],[1,0],[1,1]]  data.y=[0,1,1,0]  data.scaling=none|max|divide|standard

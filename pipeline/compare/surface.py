@@ -52,16 +52,9 @@ def axis_points(values: Array) -> Array:
 def predicted(replay: Replay, rows: Array) -> Array:
     """The trained network's predictions (m, k) for rows (m, 2), both in the data's units."""
     run, sample, network = replay.run, replay.run.sample, replay.networks[-1]
-    activations = run.config.network.activations
     size = max(CHUNK // max(replay.run.sizes), 1)
     chunks = [
-        predict(
-            sample.input_scale.apply(rows[i : i + size]),
-            network.matrices,
-            network.biases,
-            run.numerics,
-            activations=activations,
-        )
+        predict(sample.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, run.mode)
         for i in range(0, len(rows), size)
     ]
     return sample.target_scale.invert(np.concatenate(chunks))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from pipeline.console import warn
 from pipeline.data import Scale
 from pipeline.errors import UserError
 from pipeline.model.folder import NUMBERS, code_package
-from pipeline.network import predict
+from pipeline.network import Mode, predict
 from pipeline.predict import Array, Predictor
 from pipeline.reader import Reader
 from pipeline.record import layers, read_npz
@@ -41,14 +42,21 @@ def registered_predictor(reader: Reader, text: str) -> Predictor:
 
 def predictor_of(arrays: Mapping[str, NDArray[Any]]) -> Predictor:
     """What predicts with the numbers of a model."""
-    inputs, targets = (Scale(arrays[f"{kind}_offset"], arrays[f"{kind}_factor"]) for kind in ("input", "target"))
-    matrices, biases, numerics = layers(arrays, "W"), layers(arrays, "b"), str(arrays["numerics"])
+    fill = arrays["input_fill"]  # nan where nothing may be missing
+    inputs = Scale(arrays["input_offset"], arrays["input_factor"], fill)
+    targets = Scale(arrays["target_offset"], arrays["target_factor"])
+    matrices, biases, mode = layers(arrays, "W"), layers(arrays, "b"), mode_of(arrays)
 
     def outputs(rows: Array) -> Array:
-        return targets.invert(predict(inputs.apply(rows), matrices, biases, numerics))
+        return targets.invert(predict(inputs.apply(rows), matrices, biases, mode))
 
     features, predicted = (tuple(map(str, arrays[kind])) for kind in ("features", "targets"))
-    return Predictor(features, predicted, arrays["low"], arrays["high"], outputs)
+    return Predictor(features, predicted, arrays["low"], arrays["high"], outputs, fills=bool(np.isfinite(fill).any()))
+
+
+def mode_of(arrays: Mapping[str, NDArray[Any]]) -> Mode:
+    """How the network of a model computes."""
+    return Mode(str(arrays["numerics"]), tuple(map(str, arrays["activations"])), str(arrays["layout"]))
 
 
 def resolved(reader: Reader, text: str) -> tuple[str, str]:
