@@ -75,10 +75,28 @@ def read_csv(file: Path) -> "pd.DataFrame":
     with file.open(newline="", encoding="utf-8-sig") as stream:
         header = next(csv.reader(stream), [])
     check_header([name.strip() for name in header])
-    return pd.read_csv(
-        file, header=0, names=header, index_col=False, encoding="utf-8-sig", skipinitialspace=True,
-        float_precision="round_trip", low_memory=False,
-    )  # fmt: skip
+    frame = pd.read_csv(
+        file, header=0, names=header, index_col=False, encoding="utf-8-sig", skipinitialspace=True, dtype=str
+    )
+    return frame.apply(as_numbers)
+
+
+def as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of text as numbers, if it has no other text. Python's float is exact; pandas' depends on its version."""
+    import pandas as pd
+
+    try:
+        values = [np.nan if pd.isna(value) else number(value) for value in column]
+    except ValueError:
+        return column
+    return pd.Series(values, column.index, np.float64, column.name)
+
+
+def number(text: str) -> float:
+    """The number that a text is. Raises ValueError if it is none."""
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
 
 
 def check_header(names: Sequence[str]) -> None:
@@ -208,8 +226,8 @@ def is_category(config: DataConfig, column: "pd.Series[Any]") -> bool:
 
     if config.categorical is not None and column.name not in config.target:
         return column.name in config.categorical
-    whole = column.name in config.target and config.task == "classes" and types.is_integer_dtype(column)
-    return whole or types.is_bool_dtype(column) or is_text_column(column) or str(column.dtype) == "category"
+    asked = column.name in config.target and config.task == "classes"
+    return asked or types.is_bool_dtype(column) or is_text_column(column) or str(column.dtype) == "category"
 
 
 def is_text_column(column: "pd.Series[Any]") -> bool:

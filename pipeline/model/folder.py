@@ -44,7 +44,7 @@ def write_code(folder: Path) -> Path:
 
 
 def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
-    """All that a prediction takes: weights, the fills and scales (columns,), the training range of each feature, names."""
+    """All that a prediction takes: weights, fills and scales (columns,), the training range of each feature, names."""
     dataset, sample, (matrices, biases) = kept.dataset, kept.sample, kept.weights
     low, high = kept.training_range
     fill = sample.input_scale.fill
