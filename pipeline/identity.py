@@ -158,6 +158,11 @@ def layout_for(config: RunConfig, dataset: Dataset, n: int) -> str:
     return layout_of((dataset.X.shape[1], *config.network.hidden, dataset.y.shape[1]), rows)
 
 
+def is_slow(run: Run) -> bool:
+    """True for a run whose size asks for runs first, which has no portable numerics."""
+    return run.numerics == "portable" and layout_for(run.config, run.dataset) == "runs_first"
+
+
 def fingerprint_of(identity: Mapping[str, Any], code: str) -> str:
     """The fingerprint of a run with this flat config, trained by code with this digest."""
     return digest({"config": identity, "code": code})

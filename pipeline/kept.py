@@ -81,7 +81,7 @@ class KeptRun:
         return self.run().mode
 
     def run(self, epochs: int | None = None) -> Run:
-        """The run that the config describes, with these epochs if they are given.
+        """The run that the config describes; with these epochs, and no patience, if they are given.
 
         Where it is kept and who trains it make no difference, so these sections are left out. Raises UserError if this
         version has no such config.
@@ -92,7 +92,7 @@ class KeptRun:
             for key in ("network", "init", "training"):
                 values[key] = kinds[key](**values[key])
             if epochs is not None:
-                values["training"] = replace(values["training"], epochs=epochs)
+                values["training"] = replace(values["training"], epochs=epochs, patience=None)
             values |= {"numerics": self.numerics, "tracking": TrackingConfig(), "executor": ExecutorConfig()}
             config = RunConfig(**(values | {"data": self.data}))
         return make_run(config, dataset=self.dataset)

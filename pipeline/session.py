@@ -25,7 +25,7 @@ from pipeline.credentials import public_uri
 from pipeline.data import unfitting_names
 from pipeline.environment import environment
 from pipeline.errors import FailedRunsError, UserError
-from pipeline.identity import Run, is_secret
+from pipeline.identity import Run, is_secret, is_slow
 from pipeline.preview import preview
 from pipeline.record import predictions, public_config, table
 from pipeline.stack import updates_of
@@ -46,7 +46,7 @@ def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: boo
 
 def run_one(run: Run, force: bool = False) -> Outcome:
     """Trains one run, or finds it finished (not with `force`), and prints its result. Raises FailedRunsError."""
-    note_names([run])
+    note_oddities([run])
     with contextlib.ExitStack() as stack:
         store = open_store(run.config.tracking, stack, force)
         plan = make_plan([run], store, force)
@@ -78,7 +78,7 @@ def run_sweep(
     too. Returns an outcome for every distinct run.
     """
     parents = {} if parents is None else parents
-    note_names(runs)
+    note_oddities(runs)
     groups = by_experiment(runs)
     outcomes: list[Outcome] = []
     waiting = 0
@@ -135,7 +135,7 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), forc
     `refused` are the words of jobs that cannot run, each with the reason. Raises UserError, behind the tables, if there
     are any: the sweep would refuse to start.
     """
-    note_names(runs)
+    note_oddities(runs)
     groups = by_experiment(runs)
     plans = [
         make_plan(group, glance(group[0].config.tracking), force) for group in groups
@@ -164,10 +164,16 @@ def glance(tracking: TrackingConfig) -> "Glance | None":
     return Glance(tracking, warn)
 
 
-def note_names(runs: Sequence[Run]) -> None:
-    """Says, once each, which of a data set's names are not used as they do not fit its rows."""
+def note_oddities(runs: Sequence[Run]) -> None:
+    """Says, once each, which of a data set's names are not used as they do not fit its rows, and what will be slow."""
     for note in dict.fromkeys(note for run in runs for note in unfitting_names(run.config.data)):
         warn(note)
+    slow = {run.architecture for run in runs if is_slow(run)}
+    if slow:
+        warn(
+            f"numerics=portable trains nets of this size ({', '.join(sorted(slow))}) several times slower than fast: "
+            "numerics=auto takes fast for them, whose last bits depend on the machine."
+        )
 
 
 def by_experiment(runs: Iterable[Run]) -> list[list[Run]]:

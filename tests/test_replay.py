@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.compare.portrait import pictures
 from pipeline.compare.replay import MOST_MOMENTS, Replay, look, moments_of, norm, replay
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
+from pipeline.prove.again import prove
 from pipeline.reader import Reader
 from pipeline.record import read_npz
 from pipeline.stack import problem_of
@@ -212,6 +214,31 @@ def test_a_fast_run_is_replayed_fast(odd_store: Path) -> None:
     again = replay(only_run(odd_store, "fast"))
     assert again.run.numerics == "fast"
     assert again.same_bits  # on the machine that made it
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["training.batch_size=2", "training.optimizer=adam", "network.activation=relu", "seed=4"],
+        ["training.patience=2", "training.learning_rate=20", "seed=5"],
+        ["network.activation=tanh", "training.loss=bce", "training.schedule=step", "training.decay=0.9"],
+    ],
+)
+def test_mini_batches_patience_and_other_activations(words: list[str], empty_store: Path) -> None:
+    """What is kept, shown and proved of them: curves in updates, the same bits again."""
+    fixed = ["train", "data=cat_shop", "training.epochs=30", "tracking.experiment=other"]
+    assert in_process([*fixed, *words], empty_store) == 0
+    kept = kept_run(empty_store, "other")
+    again = replay(kept)
+    assert again.same_bits
+    assert again.updates == kept.updates
+    every = again.run.updates_an_epoch
+    assert len(again.loss) == kept.updates // every + 1
+    assert not (again.moments % every).any()
+    assert ((again.saturated >= 0) & (again.saturated <= 1)).all()
+    assert pictures(again)
+    (proof,) = prove([kept], False, lambda _: None)
+    assert proof.is_identical, proof
 
 
 def test_a_config_of_another_version_is_refused(store: Path) -> None:

@@ -76,11 +76,12 @@ def title(again: Replay, text: str) -> str:
 def paint_loss(figure: Figure, again: Replay) -> None:
     """The loss on log axes."""
     axes = figure.add_subplot()
-    steps = np.unique(np.round(np.geomspace(1, max(again.updates, 1), CURVE_POINTS)).astype(int) - 1)
-    steps = np.append(steps[steps < again.updates], again.updates)
-    axes.plot(steps, positive(again.loss[steps]), color=PALETTE[0], **BEGINNING)
+    epochs = again.updates // again.run.updates_an_epoch
+    points = np.unique(np.round(np.geomspace(1, max(epochs, 1), CURVE_POINTS)).astype(int) - 1)
+    points = np.append(points[points < epochs], epochs)
+    axes.plot(points * again.run.updates_an_epoch, positive(again.loss[points]), color=PALETTE[0], **BEGINNING)
     axes.set(title=title(again, "Loss"), ylabel=again.run.config.training.loss)
-    finish(axes, again, log=bool((again.loss[steps] > 0).any()))
+    finish(axes, again, log=bool((again.loss[points] > 0).any()))
 
 
 def paint_gradients(figure: Figure, again: Replay) -> None:
@@ -96,7 +97,7 @@ def paint_gradients(figure: Figure, again: Replay) -> None:
 
 
 def paint_saturation(figure: Figure, again: Replay) -> None:
-    """The share of each hidden layer's outputs that are near 0 or 1."""
+    """The share of each hidden layer's outputs where the activation hardly has a slope."""
     axes = figure.add_subplot()
     for layer, size in enumerate(again.run.config.network.hidden):
         name = f"hidden layer {layer + 1} ({size})"

@@ -38,8 +38,9 @@ class Replay:
 
     run: the run, its epochs as many as it made; networks: t of them; predictions (t, n, k) in the network's scale;
     gradients (t, layers): the norm of a layer's gradient, weights and biases together, by the rule the run was trained
-    with; saturated (t, hidden layers): the share of outputs of the layer's units, over rows and units, that are
-    below LOW or above HIGH; loss (updates + 1,): the kept curve; diverged_at: as in its tag.
+    with; saturated (t, hidden layers): the share of outputs of the layer's units, over rows and units, where the
+    activation's slope is below 4 % of its largest (for sigmoids, below LOW or above HIGH); loss (epochs + 1,): the
+    kept curve; diverged_at: as in its tag.
     `same_bits` is True if the networks at the ends have the bits of the kept ones.
     """
 
@@ -80,7 +81,8 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
 
     Raises UserError if it was not finite from the start, or its config is not one of this version's.
     """
-    run = kept.run(updates_of(kept))
+    updates = updates_of(kept)
+    run = kept.run(updates // kept.run().updates_an_epoch)
     moments = moments_of(run)
     (result,) = train_stack([run], progress, snapshots=moments)
     networks = tuple(result.snapshots[moment] for moment in moments)
@@ -89,7 +91,7 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
     diverged_at = kept.diverged_at
     return Replay(
         run=run,
-        moments=np.array(moments),
+        moments=np.array(moments) * run.updates_an_epoch,
         networks=networks,
         predictions=np.array([network.prediction for network in networks]),
         gradients=gradients,
@@ -101,7 +103,7 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
 
 
 def moments_of(run: Run) -> list[int]:
-    """After how many updates to look at a run: at most MOST_MOMENTS, evenly on a log scale, always 0 and the last."""
+    """After how many epochs to look at a run: at most MOST_MOMENTS, evenly on a log scale, always 0 and the last."""
     updates = run.config.training.epochs
     room = max(SNAPSHOT_BYTES // (8 * (run.parameters + run.dataset.y.size)), 3)
     inner = np.geomspace(1, max(updates, 1), min(MOST_MOMENTS, room) - 1)
@@ -133,8 +135,17 @@ def look(problem: Problem, networks: Sequence[Snapshot]) -> tuple[Array, Array]:
         layers = [[still.gradients[id(array)] for array in pair if array is not None] for pair in pairs]
         norms = [norm(arrays)[: stack.runs] for arrays in layers]
         hidden = [h[..., : stack.runs] for h in stack.activations[:-1]]
-        shares = [((h < LOW) | (h > HIGH)).mean(axis=(0, 1)) for h in hidden]
+        shares = [saturated(stack.activation(layer), h).mean(axis=(0, 1)) for layer, h in enumerate(hidden)]
     return np.stack(norms, axis=1), np.array(shares).reshape(len(hidden), stack.runs).T
+
+
+def saturated(activation: str, h: Array) -> NDArray[np.bool_]:
+    """Where an activation's slope is below 4 % of its largest: a tanh beyond 0.98, a relu that is off."""
+    if activation == "sigmoid":
+        return (h < LOW) | (h > HIGH)
+    if activation == "tanh":
+        return 1.0 - h * h < 0.04
+    return h <= 0 if activation in ("relu", "leaky_relu") else np.zeros(h.shape, dtype=np.bool_)
 
 
 def norm(arrays: Sequence[Array]) -> Array:
