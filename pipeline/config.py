@@ -33,6 +33,8 @@ NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial", "processes")
 KERNELS = ("numpy", "numba")
 
+FILLED: dict[tuple[int, str], tuple[Any, Any]] = {}  # sections as they were given, and with what suits the data
+MOST_FILLED = 1000
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
@@ -504,14 +506,14 @@ class RunConfig:
     def _fill_in(self) -> None:
         """Puts what suits the data where a key is null, as far as the kind of data is known."""
         if self.tracking.experiment is None:
-            object.__setattr__(self, "tracking", replace(self.tracking, experiment=self.data.name))
+            object.__setattr__(self, "tracking", with_value(self.tracking, "experiment", str(self.data.name)))
         kind, output, loss = self.data.kind, self.network.output_activation, self.training.loss
         if kind and output is None:
             output = OUTPUTS[kind]
-            object.__setattr__(self, "network", replace(self.network, output_activation=output))
+            object.__setattr__(self, "network", with_value(self.network, "output_activation", output))
         if kind and loss is None:
             usual = "cross_entropy" if output == "softmax" else LOSS_OF[kind]
-            object.__setattr__(self, "training", replace(self.training, loss=usual))
+            object.__setattr__(self, "training", with_value(self.training, "loss", usual))
 
     def check_sizes(self, d: int, k: int) -> None:
         """Raises UserError unless the network suits data of d features and k targets."""
@@ -540,6 +542,16 @@ class RunConfig:
         takes = "numpy: numba has sigmoids, squared errors and plain gradient descent over all rows"
         compiles = simple and plain and raw <= {"squares", "absolutes"}
         check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
+
+
+def with_value(section: Any, key: str, value: str) -> Any:
+    """A section with another value: runs of a sweep that share the one share the other, as there may be many."""
+    place = id(section), value
+    if place not in FILLED:
+        if len(FILLED) >= MOST_FILLED:
+            FILLED.clear()
+        FILLED[place] = section, replace(section, **{key: value})  # the section stays, and so its id stays its own
+    return FILLED[place][1]
 
 
 def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:

@@ -169,7 +169,8 @@ def kept_features(drop: Sequence[str], features: Sequence[str]) -> list[int]:
     """The places of the features that are not dropped. Raises UserError if one is unknown, or none is left."""
     check_known("data.drop", drop, features)
     kept = [j for j, name in enumerate(features) if name not in drop]
-    check(bool(kept), "data.drop", list(drop), f"such that one of the features is left: {', '.join(features)}")
+    left = "such that one of the features is left: " + ", ".join(features)
+    check(bool(kept), "data.drop", list(drop), left)
     return kept
 
 

@@ -120,7 +120,7 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
     """
     dataset = dataset or make_dataset(config.data)
     config = settled(config, dataset)
-    layout = layout_for(config, dataset, len(sample_of(dataset, config.data, config.seed).training.X))
+    layout = layout_for(config, dataset)
     numerics = MODES[layout] if config.numerics == "auto" else config.numerics
     identity = identity_of(config, dataset, numerics)
     cell = {key: value for key, value in identity.items() if key != "seed"}
@@ -152,8 +152,9 @@ def settled(config: RunConfig, dataset: Dataset) -> RunConfig:
     return replace(config, data=replace(data, task=task, digest=dataset.digest))
 
 
-def layout_for(config: RunConfig, dataset: Dataset, n: int) -> str:
-    """The layout that suits the size of a run's network and updates; n rows to train on."""
+def layout_for(config: RunConfig, dataset: Dataset) -> str:
+    """The layout that suits the size of a run's network and updates. Raises UserError if a part gets no row."""
+    n = len(sample_of(dataset, config.data, config.seed).training.X)
     rows = n if config.training.batch_size is None else min(config.training.batch_size, n)
     return layout_of((dataset.X.shape[1], *config.network.hidden, dataset.y.shape[1]), rows)
 
