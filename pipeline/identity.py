@@ -190,12 +190,16 @@ def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str,
 
 
 def chosen(data: DataConfig) -> dict[str, Any]:
-    """The further keys of data that decide a result, where they are not as usual; a table's place does not."""
-    keys = ["divide_by", "target_divide_by", "drop", "validation", "test", "stratify"]
+    """The further keys of data that decide a result: what is dropped, and what is not as usual. No table's place.
+
+    What is dropped is there always: a sweep over it compares with nothing dropped.
+    """
+    keys = ["divide_by", "target_divide_by", "validation", "test", "stratify"]
     if data.is_table:
         keys += ["target", "features", "categorical", "missing", "task", "groups"]
-    usual = {field.name: field.default for field in fields(DataConfig)} | {"drop": []}
-    return {f"data.{key}": getattr(data, key) for key in keys if getattr(data, key) != usual[key]}
+    usual = {field.name: field.default for field in fields(DataConfig)}
+    unusual = {f"data.{key}": getattr(data, key) for key in keys if getattr(data, key) != usual[key]}
+    return {"data.drop": data.drop, **unusual}
 
 
 def unused_training(training: TrainingConfig) -> Iterator[str]:
