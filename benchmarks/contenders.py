@@ -4,6 +4,7 @@ To add one: write the function (here or in peers.py) and a line in CONTENDERS.
 """
 
 import importlib.util
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 from benchmarks import peers, plain
 from benchmarks.plain import sigmoid
 from benchmarks.tasks import Array, Task, Training, last_point
+from pipeline.layout import layout_of
 from pipeline.network import Rule, Weights
+from pipeline.pace import Pace, best_width
 from pipeline.train import Problem, Trajectory, train
 
 
@@ -43,14 +46,23 @@ def seedbed(numerics: str, kernel: str = "numpy") -> Callable[[Task], Training]:
     """Seedbed's own training path, as a sweep calls it: curves, snapshots and the search for divergence included."""
 
     def prepare(task: Task) -> Training:
+        sizes = (task.X.shape[1], *(matrix.shape[2] for matrix in task.matrices))
+        layout = "runs_last" if numerics == "portable" else layout_of(sizes, len(task.X))
         weights = Weights(tuple(np.ascontiguousarray(np.moveaxis(matrix, 0, -1)) for matrix in task.matrices))
-        problem = Problem(task.X, task.y, Rule("half_sse", numerics=numerics), kernel=kernel)
-        stops = [[task.updates]] * task.runs
+        problem = Problem(task.X, task.y, Rule("half_sse", numerics=numerics, layout=layout), kernel=kernel)
+        pace = Pace(sizes, len(task.X), False, numerics, layout)
+        width = best_width(pace, task.runs) if layout == "runs_first" else task.runs
+        lanes = [slice(start, start + width) for start in range(0, task.runs, width)]
+
+        def run() -> list[Trajectory]:
+            stacks = ((weights.take(part), task.rates[part]) for part in lanes)
+            found = (train(problem, some, rates, [[task.updates]] * len(rates)) for some, rates in stacks)
+            return list(itertools.chain.from_iterable(found))
 
         def losses(trajectories: list[Trajectory]) -> Array:
             return np.array([trajectory.curves["squares"][-1] / 2 for trajectory in trajectories])
 
-        return Training(lambda: train(problem, weights, task.rates, stops), losses)
+        return Training(run, losses)
 
     return prepare
 

@@ -41,7 +41,7 @@ def sklearn(task: Task) -> Training:
     def run() -> list[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it has not converged: nobody asked it to
-            return [model(i).fit(task.X, task.y.ravel()) for i in range(task.runs)]
+            return [model(i).fit(task.X, task.y.squeeze()) for i in range(task.runs)]
 
     return Training(run, lambda models: np.array([model.loss_ for model in models]))
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.contenders import CONTENDERS, LOOP
 from benchmarks.sweeps import WAYS, Sweep
-from benchmarks.tasks import NETS
+from benchmarks.tasks import NETS, WIDE, WIDE_ROWS
 from benchmarks.tracking import ROWS, Tracking
 from benchmarks.training import Training
 from benchmarks.verdict import Results, judge
@@ -37,7 +37,7 @@ def tables(results: Results) -> Iterator[Table | str]:
     """Everything there is to show, in order."""
     if results.training.timings:
         yield "Microseconds of one core per run and update: the median, ± half the distance between the quartiles."
-        for net in NETS:
+        for net in (*NETS, WIDE):
             yield training_table(results.training, net)
         yield from training_notes(results.training)
     for updates in sorted({found.updates for found in results.sweeps}):
@@ -57,9 +57,9 @@ def tables(results: Results) -> Iterator[Table | str]:
 
 def training_table(training: Training, net: str) -> Table:
     """Contenders by number of runs, and the ratio to the tutorials' loop at the largest."""
-    counts = sorted({timing.runs for timing in training.timings.values()})
+    counts = sorted({timing.runs for timing in training.timings.values() if timing.net == net})
     columns = [f"{count:,} run{'s' * (count > 1)}" for count in counts]
-    made = table(f"Net {net}, {len(NETS[net].X)} rows", "", [*columns, "x loop"])
+    made = table(f"Net {net}, {WIDE_ROWS if net == WIDE else len(NETS[net].X)} rows", "", [*columns, "x loop"])
     for name, contender in CONTENDERS.items():
         cells = [cell(training, name, net, count) for count in counts]
         if any(cells):

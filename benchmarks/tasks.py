@@ -1,4 +1,7 @@
-"""What every contender trains: the tutorials' four nets on their own rows, from the same weights, float64."""
+"""What every contender trains: the tutorials' four nets on their own rows, and a larger one on the 8x8 digits.
+
+All from the same weights, in float64.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Net:
-    """A tutorial's network: sizes from inputs to outputs, inputs X (n, d) and targets y (n, 1) in its own scale."""
+    """A network: sizes from inputs to outputs, inputs X (n, d) and targets y (n, k) in its own scale."""
 
     sizes: tuple[int, ...]
     X: Array
@@ -31,6 +34,17 @@ NETS = {
     "3-4-1": net((3, 4, 1), [[1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 1, 1]], [1, 1, 0, 0]),
     "3-4-5-1": net((3, 4, 5, 1), [[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1]], [0, 1, 1, 0]),
 }
+
+
+WIDE, WIDE_ROWS = "64-32-10", 1797
+
+
+def digits() -> Net:
+    """Scikit-learn's 1,797 digits of 8x8 pixels, a class an output. Its name is WIDE."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    return Net((64, 32, 10), loaded.data / 16, np.eye(10)[loaded.target])
 
 
 @dataclass(frozen=True)
@@ -54,10 +68,10 @@ class Task:
 
 def task(name: str, runs: int, updates: int) -> Task:
     """A task of `runs` networks; the first ones are the same whatever `runs` is."""
-    chosen = NETS[name]
+    chosen = digits() if name == WIDE else NETS[name]
     pairs = enumerate(zip(chosen.sizes, chosen.sizes[1:], strict=False))
     matrices = tuple(np.random.default_rng(layer).standard_normal((runs, *pair)) for layer, pair in pairs)
-    rates = np.random.default_rng(99).uniform(0.1, 1.0, runs)
+    rates = np.random.default_rng(99).uniform(0.1, 1.0, runs) / (1 if name in NETS else len(chosen.X))
     return Task(chosen.X, chosen.y, matrices, rates, updates)
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from benchmarks.contenders import CONTENDERS, LOOP
+from benchmarks.contenders import CONTENDERS, FAST, JAX, LOOP
 from benchmarks.processes import CrashError, Worker
-from benchmarks.tasks import NETS
+from benchmarks.tasks import NETS, WIDE
 
 CHECK_RUNS, CHECK_UPDATES, TOLERANCE = 16, 200, 1e-6
+WIDE_RUNS, WIDE_UPDATES = 16, 20
+WIDE_CONTENDERS = (FAST, LOOP, "matmul", "sklearn", "torch-bmm", JAX)
 
 
 @dataclass
@@ -78,6 +80,9 @@ def measure(
                 report(f"training, round {round_ + 1} of {rounds}: {net}, {count:,} runs")
                 for name in list(workers):
                     with_worker(workers, found, Timing(name, net, count, updates))
+            report(f"training, round {round_ + 1} of {rounds}: {WIDE}, {WIDE_RUNS} runs")
+            for name in [name for name in WIDE_CONTENDERS if name in workers]:
+                with_worker(workers, found, Timing(name, WIDE, WIDE_RUNS, WIDE_UPDATES))
     finally:
         for worker in workers.values():
             worker.close()
@@ -117,10 +122,12 @@ def drop(workers: dict[str, Worker], found: Training, name: str, reason: str) ->
 
 def check(workers: dict[str, Worker], found: Training) -> None:
     """Leaves out whoever ends elsewhere than the tutorials' loop, from the same weights after the same updates."""
-    for net in NETS:
-        request = {"net": net, "runs": CHECK_RUNS, "updates": CHECK_UPDATES, "check": True}
+    for net in (*NETS, WIDE):
+        updates = WIDE_UPDATES if net == WIDE else CHECK_UPDATES
+        request = {"net": net, "runs": CHECK_RUNS, "updates": updates, "check": True}
         expected = workers[LOOP].ask(request)["losses"]
-        for name in [name for name in workers if CONTENDERS[name].checked]:
+        asked = [name for name in workers if net != WIDE or name in WIDE_CONTENDERS]
+        for name in [name for name in asked if CONTENDERS[name].checked]:
             try:
                 losses = workers[name].ask(request)["losses"]
             except CrashError as crash:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from benchmarks.contenders import FAST, JAX, LOOP, PORTABLE, C
 from benchmarks.sweeps import Sweep
+from benchmarks.tasks import WIDE
 from benchmarks.tracking import Tracking
-from benchmarks.training import Training
+from benchmarks.training import WIDE_RUNS, Training
 
 MET, MISSED, UNKNOWN = "met", "not met", "not measured"
 RUNS = 1024
@@ -60,9 +61,9 @@ class Verdict:
     verdict: str
 
 
-def ratio(slower: str, faster: str, net: str) -> Callable[[Results], float | None]:
+def ratio(slower: str, faster: str, net: str, runs: int = RUNS) -> Callable[[Results], float | None]:
     """How many times longer the first takes than the second, with 1,024 runs."""
-    return lambda results: results.training.ratio(slower, faster, net, RUNS)
+    return lambda results: results.training.ratio(slower, faster, net, runs)
 
 
 def cores(results: Results) -> float | None:
@@ -112,6 +113,10 @@ GOALS = (
     Goal("3-4-1, fast: time against JAX", ratio(FAST, JAX, "3-4-1"), 1.3, "x"),
     Goal("3-4-5-1, fast: time against C", ratio(FAST, C, "3-4-5-1"), 4, "x"),
     Goal("3-4-5-1, portable: time against C", ratio(PORTABLE, C, "3-4-5-1"), 8, "x"),
+    *(
+        Goal(f"{WIDE}, 16 runs: time against {title}", ratio(FAST, name, WIDE, WIDE_RUNS), 1, "x")
+        for name, title in ((JAX, "JAX"), ("torch-bmm", "PyTorch bmm"), ("matmul", "stacked matmul"))
+    ),
     Goal("two cores: the speed of one", cores, 1.8, "x", at_least=True),
     Goal("480 runs of the default sweep", lambda results: results.number("default_sweep"), 2, " s"),
     Goal("composing 10,000 runs", composing, 10, " s"),
