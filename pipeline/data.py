@@ -198,6 +198,7 @@ def build_dataset(
 
     Raises UserError where numbers overflow or a scaling does not fit.
     """
+    raw_X, raw_y = np.ascontiguousarray(raw_X), np.ascontiguousarray(raw_y)  # in another order sums have other bits
     names = tuple(features), tuple(targets), tuple(rows)
     grouped = (tuple(groups),) if groups else ()
     unscaled = Dataset(

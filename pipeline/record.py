@@ -286,7 +286,7 @@ def prediction_columns(run: Run, result: Result) -> dict[str, NDArray[Any]]:
     for name, values in zip(dataset.features, X.T, strict=True):
         if X.size <= MOST_FEATURE_NUMBERS:
             features[free(name, {"input", *scaled, *unscaled, *features})] = values
-    return {"input": np.array(dataset.rows), **scaled, **features, **unscaled}
+    return {"input": np.array(dataset.rows, dtype=object), **scaled, **features, **unscaled}
 
 
 def all_rows(run: Run, result: Result) -> tuple[Array, Array, Array]:
@@ -324,7 +324,7 @@ def prediction_arrays(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     """All predictions under names that a file may have: `input` and `part` text, the others float64."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, column in columns.items():
-        arrays[free(member_name(name), arrays)] = column
+        arrays[free(member_name(name), arrays)] = column.astype(np.str_) if column.dtype == object else column
     return arrays
 
 

@@ -21,7 +21,7 @@ METRICS = (
     "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs, bce, cross_entropy, accuracy"
 )
 URI = "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000"
-DATA = "one of cat_shop, exam, first_column, happiness"
+DATA = "one of cat_shop, csv, digits, exam, first_column, happiness"
 NAMES = "null or a list of names, all different and none empty"
 ALL_KEYS = "`seedbed train --cfg job` prints all keys"
 TRAINING = (
@@ -96,7 +96,7 @@ BAD = [
     ("train data=5", f"data is 5, but it must be {DATA}."),
     ("train experiment=foo", "experiment is foo, but it must be one of EXPERIMENTS."),
     ("train experiment=null", "experiment is null, but it must be one of EXPERIMENTS."),
-    ("train init=foo", "init is foo, but it must be one of given, normal, uniform."),
+    ("train init=foo", "init is foo, but it must be one of given, he, normal, uniform, xavier."),
     ("train tracking=foo", "tracking is foo, but it must be one of mlflow, none, server."),
     ("train hydra/launcher=foo", "hydra/launcher is foo, but it must be one of basic, stacked."),
     (

@@ -72,7 +72,7 @@ def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       training.learning_rate=0.1,0.5,1       these
       'seed=range(0,10)'                     0 to 9
       'network.hidden=[4],[4,5]'             two architectures
-      'data=glob(*)'                         every choice of a group
+      'data=glob(*,exclude=csv)'             every choice of a group but one
 
     For example:
       seedbed sweep experiment=architectures
