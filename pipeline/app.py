@@ -19,6 +19,7 @@ from pipeline.identity import make_run
 from pipeline.paths import find
 from pipeline.sentences import one_sentence
 from pipeline.session import compared, run_one, show_plan
+from pipeline.tables import load_dataset
 
 FORCE = "hydra.job.env_set.SEEDBED_FORCE"  # what every launcher hands on to its jobs
 
@@ -60,7 +61,8 @@ def train(cfg: DictConfig) -> float:
     """Trains the one run of a composed config; returns its final loss (infinite if it has none, or for a dry run)."""
     words = plain_words(HydraConfig.get().overrides.task)
     check_single(words)
-    run = make_run(run_config(cfg), words)
+    config = run_config(cfg)
+    run = make_run(config, words, load_dataset(config.data))
     if run.config.register and HydraConfig.get().mode == RunMode.MULTIRUN:  # every job would make a model
         raise UserError("register=true is for Seedbed's own launcher: leave it out, and `seedbed register` afterwards.")
     if HydraConfig.get().launcher.get("dry_run"):

@@ -153,6 +153,14 @@ class BulkSink:
         """The content of a run's file."""
         return files.get(self.artifact_uri(run_id), name)
 
+    def keep_shared(self, experiment: Experiment, folder: str, name: str, content: bytes) -> None:
+        """Keeps a file in a folder beside those of an experiment's runs, unless it is there."""
+        files.keep(files.beside(experiment.location, folder), name, content)
+
+    def read_shared(self, run_id: str, folder: str, name: str) -> bytes:
+        """The content of such a file, found from a run of the experiment."""
+        return files.get(files.beside_run(self.artifact_uri(run_id), folder), name)
+
     def close(self) -> None:
         """Lets go of the database."""
         self.engine.dispose()

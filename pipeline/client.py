@@ -22,7 +22,7 @@ from pipeline.api import (
 )
 from pipeline.api import Experiment as StoredExperiment
 from pipeline.errors import UserError
-from pipeline.files import write
+from pipeline.files import beside, beside_run, get, keep, write
 from pipeline.interrupts import let_through
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 
@@ -150,6 +150,14 @@ class ClientSink:
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
         return Path(self.client.download_artifacts(run_id, name)).read_bytes()
+
+    def keep_shared(self, experiment: Experiment, folder: str, name: str, content: bytes) -> None:
+        """Keeps a file in a folder beside those of an experiment's runs, unless it is there."""
+        keep(beside(experiment.location, folder), name, content, self.uri)
+
+    def read_shared(self, run_id: str, folder: str, name: str) -> bytes:
+        """The content of such a file, found from a run of the experiment."""
+        return get(beside_run(self.client.get_run(run_id).info.artifact_uri, folder), name, self.uri)
 
     def close(self) -> None:
         """Nothing is to be let go of: MLflow keeps its connections for the next client."""

@@ -10,7 +10,8 @@ import itertools
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.activations import HIDDEN, OUTPUT
@@ -20,6 +21,11 @@ from pipeline.losses import LOSSES, NEEDS, RAW_SUMS
 from pipeline.optimizer import OPTIMIZERS, SCHEDULES
 
 SCALINGS = ("none", "max", "divide", "standard")
+BUNDLED = ("digits",)
+TASKS = ("auto", "regression", "classes")
+MISSING_RULES = ("error", "drop_rows", "mean", "median")
+OUTPUTS = {"rows": "sigmoid", "regression": "identity", "classes": "softmax"}  # usual, by DataConfig.kind
+LOSS_OF = {"rows": "half_sse", "regression": "mse", "classes": "bce"}  # the usual loss, where outputs are no softmax
 SCHEMES = ("normal", "uniform", "xavier", "he", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
@@ -27,6 +33,8 @@ NUMERICS = ("auto", "portable", "fast")
 EXECUTORS = ("auto", "serial", "processes")
 KERNELS = ("numpy", "numba")
 
+FILLED: dict[tuple[int, str], tuple[Any, Any]] = {}  # sections as they were given, and with what suits the data
+MOST_FILLED = 1000
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
@@ -46,17 +54,31 @@ NAMES = "null or a list of names, all different and none empty"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DIVISOR = "a number other than 0, or a list of such with one a column"
 POSITIVE = "a finite number > 0"
+COLUMNS = "a list of names of columns, like [hours, slept]"
+SHARE = "a number from 0 to below 1: the share of the rows that is held out"
 TAKES = {
     "data.name": NAME,
     "data.X": "a list of rows, each a list of numbers, like [[0, 1], [1, 1]]",
     "data.y": "a list of rows, each a list of numbers, or a list with one number a row, like [0, 1]",
+    "data.path": "a CSV or Parquet file, like my.csv (null for inline rows)",
+    "data.bundled": f"null or {one_of(BUNDLED)}",
+    "data.target": f"{COLUMNS}, of the file",
     "data.features": NAMES,
     "data.targets": NAMES,
     "data.rows": NAMES,
+    "data.drop": COLUMNS,
+    "data.categorical": f"null (text columns) or {COLUMNS}",
+    "data.missing": one_of(MISSING_RULES),
+    "data.task": one_of(TASKS),
+    "data.groups": "null or the name of a column of a file",
+    "data.digest": "null or 16 hex digits",
     "data.scaling": one_of(SCALINGS),
     "data.divide_by": DIVISOR,
     "data.target_scaling": one_of(SCALINGS),
     "data.target_divide_by": DIVISOR,
+    "data.validation": SHARE,
+    "data.test": SHARE,
+    "data.stratify": "true or false",
     "network": "set key by key, as in network.hidden=[4]",
     "network.hidden": "a list of whole numbers >= 1, like [4] or [4, 5] ([] for no hidden layer)",
     "network.activation": f"{one_of(HIDDEN)}, or a list with one for each hidden layer",
@@ -173,7 +195,13 @@ def check_names(key: str, names: Any) -> None:
     check(all(texts) and len(set(texts)) == len(texts) and all(map(is_text, texts)), key, names)
 
 
-def check_divisor(key: str, scaling: str, divisor: Any) -> None:
+def check_columns(key: str, names: Any) -> None:
+    """Raises UserError unless `names` is a list, which may be empty, of distinct, non-empty names."""
+    check(isinstance(names, list), key, names)
+    check_names(key, names)
+
+
+def check_divisor(key: str, scaling: str | None, divisor: Any) -> None:
     """Raises UserError unless `divisor` suits: null, or for `divide` one number or one a column, none of them 0."""
     if scaling != "divide":
         check(divisor is None, key, divisor, f"null unless the scaling is divide (it is {scaling})")
@@ -185,21 +213,87 @@ def check_divisor(key: str, scaling: str, divisor: Any) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Rows of a data set, inline. X is n rows of d numbers, y n rows of k numbers (or n numbers, meaning k = 1)."""
+    """A data set: rows inline, or a table (a file at `path`, or one that is `bundled` with a library).
 
-    name: str = "data"
+    X is n rows of d numbers, y n rows of k numbers (or n numbers, meaning k = 1). A table's columns are the `target`
+    and, if `features` names none, all others as features. What is null is what suits the data.
+
+    `digest` is the table's, once it was read. `validation` and `test` are shares of the rows, drawn by the run's seed.
+    """
+
+    name: str | None = None
     X: Any = None
     y: Any = None
+    path: str | None = None
+    bundled: str | None = None
+    target: Any = None
     features: Any = None
     targets: Any = None
     rows: Any = None
-    scaling: str = "none"
+    drop: Any = field(default_factory=list)
+    categorical: Any = None
+    missing: str = "error"
+    task: str = "auto"
+    groups: str | None = None
+    digest: str | None = None
+    scaling: str | None = None
     divide_by: Any = None
-    target_scaling: str = "none"
+    target_scaling: str | None = None
     target_divide_by: Any = None
+    validation: float = 0.0
+    test: float = 0.0
+    stratify: Any = False
 
     def __post_init__(self) -> None:
-        check(is_name(self.name), "data.name", self.name)
+        check(self.path is None or bool(self.path.strip()), "data.path", self.path)
+        check(self.bundled in (None, *BUNDLED), "data.bundled", self.bundled)
+        if self.name is None:
+            object.__setattr__(self, "name", self.bundled or (Path(self.path).stem if self.path else "data"))
+        check(is_name(self.name or ""), "data.name", self.name)
+        check(self.task in TASKS, "data.task", self.task)
+        check(self.missing in MISSING_RULES, "data.missing", self.missing)
+        check_names("data.features", self.features)
+        check_columns("data.drop", self.drop)
+        if self.is_table:
+            self._check_table()
+        else:
+            self._check_rows()
+        self._check_scaling()
+        self._check_parts()
+
+    @property
+    def is_table(self) -> bool:
+        """True for columns of a file, False for inline rows."""
+        return self.path is not None or self.bundled is not None
+
+    @property
+    def kind(self) -> str | None:
+        """`rows` (inline), `regression` or `classes`; None for a table that is not read yet and may be either."""
+        return ("rows" if not self.is_table else None) if self.task == "auto" else self.task
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(d, k) of inline rows; None where it is not known before the data set is made."""
+        return None if self.is_table or self.drop else (len(self.X[0]), len(self.y[0]))
+
+    def _check_table(self) -> None:
+        what = f"data.{'path' if self.path else 'bundled'} names a table"
+        for key in ("X", "y", "targets"):
+            check(getattr(self, key) is None, f"data.{key}", getattr(self, key), f"null, as {what} (see data=csv)")
+        check(self.path is None or self.bundled is None, "data.path", self.path, "null, as data.bundled is given")
+        if isinstance(self.target, str | int):
+            object.__setattr__(self, "target", [str(self.target)])
+        check(bool(self.target), "data.target", self.target)
+        check_columns("data.target", self.target)
+        if self.categorical is not None:
+            check_columns("data.categorical", self.categorical)
+        check(self.rows is None or isinstance(self.rows, str), "data.rows", self.rows, "null or the name of a column")
+
+    def _check_rows(self) -> None:
+        for key, usual in (("target", None), ("categorical", None), ("groups", None), ("digest", None)):
+            given = getattr(self, key)
+            check(given == usual, f"data.{key}", given, "null, as the rows are given inline and not by data.path")
+        check(self.task == "auto", "data.task", self.task, "auto, as the rows are given inline and not by data.path")
         check(isinstance(self.X, list), "data.X", self.X)
         check(isinstance(self.y, list), "data.y", self.y)
         if not any(isinstance(row, list) for row in self.y):
@@ -208,21 +302,40 @@ class DataConfig:
         check_matrix("data.y", self.y)
         if len(self.X) != len(self.y):
             raise UserError(f"data.y has {len(self.y)} rows, but it must have {len(self.X)}, as data.X has.")
-        for key, names in (("features", self.features), ("targets", self.targets), ("rows", self.rows)):
-            check_names(f"data.{key}", names)
+        check_names("data.targets", self.targets)
+        check_names("data.rows", self.rows)
+
+    def _check_scaling(self) -> None:
+        """Inline rows are not scaled unless that is asked for; a table's targets are, if they are no classes."""
+        if self.scaling is None:
+            object.__setattr__(self, "scaling", "standard" if self.is_table else "none")
+        if self.target_scaling is None and self.kind is not None:
+            object.__setattr__(self, "target_scaling", "standard" if self.kind == "regression" else "none")
         check(self.scaling in SCALINGS, "data.scaling", self.scaling)
-        check(self.target_scaling in SCALINGS, "data.target_scaling", self.target_scaling)
+        check(self.target_scaling in (None, *SCALINGS), "data.target_scaling", self.target_scaling)
+        good = self.kind != "classes" or self.target_scaling == "none"
+        check(good, "data.target_scaling", self.target_scaling, "none (or null), as the targets are classes")
         check_divisor("data.divide_by", self.scaling, self.divide_by)
         check_divisor("data.target_divide_by", self.target_scaling, self.target_divide_by)
+
+    def _check_parts(self) -> None:
+        for key in ("validation", "test"):
+            share = getattr(self, key)
+            check(is_number(share) and 0 <= share < 1, f"data.{key}", share)
+        left = f"below {1 - self.validation:g}, as data.validation is {self.validation:g} and some rows must be left"
+        check(self.validation + self.test < 1, "data.test", self.test, left)
+        check(isinstance(self.stratify, bool), "data.stratify", self.stratify)
+        good = not (self.stratify and self.groups)
+        check(good, "data.stratify", self.stratify, f"false, as data.groups is {self.groups} and groups stay whole")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The architecture between the data's inputs and outputs."""
+    """The architecture between the data's inputs and outputs. `output_activation` null is the one that suits these."""
 
     hidden: list[int] = field(default_factory=lambda: [4])
     activation: Any = "sigmoid"
-    output_activation: str = "sigmoid"
+    output_activation: Any = None
     bias: Any = False
 
     def __post_init__(self) -> None:
@@ -236,7 +349,8 @@ class NetworkConfig:
         if fits and len(set(names)) == 1:  # a list of the same names is the name
             object.__setattr__(self, "activation", names[0])
         check(fits, "network.activation", self.activation, f"one name, or a list of {layers}, one a hidden layer")
-        check(self.output_activation in OUTPUT, "network.output_activation", self.output_activation)
+        known = self.output_activation in (None, *OUTPUT)
+        check(known, "network.output_activation", self.output_activation)
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -276,11 +390,14 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Gradient descent along the derivative of `loss`: `epochs` times over all rows. optimizer.py has the formulas."""
+    """Gradient descent along the derivative of `loss` (null: what suits the data): `epochs` times over all rows.
+
+    optimizer.py has the formulas.
+    """
 
     learning_rate: float = 0.5
     epochs: int = 1000
-    loss: str = "half_sse"
+    loss: Any = None
     metrics: list[str] = field(default_factory=list)
     derivative: str = "exact"
     batch_size: int | None = None
@@ -296,7 +413,7 @@ class TrainingConfig:
         good = math.isfinite(self.learning_rate) and self.learning_rate > 0
         check(good, "training.learning_rate", self.learning_rate)
         check(0 <= self.epochs <= MOST_EPOCHS, "training.epochs", self.epochs)
-        check(self.loss in LOSSES, "training.loss", self.loss)
+        check(self.loss in (None, *LOSSES), "training.loss", self.loss)
         names = isinstance(self.metrics, list) and all(metric in RAW_SUMS for metric in self.metrics)
         check(names and len(set(self.metrics)) == len(self.metrics), "training.metrics", self.metrics)
         check(self.derivative in DERIVATIVES, "training.derivative", self.derivative)
@@ -312,10 +429,13 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where runs are kept. `uri` null means nowhere; `artifacts` null means a folder beside the database file."""
+    """Where runs are kept. `uri` null means nowhere; `artifacts` null means a folder beside the database file.
+
+    `experiment` null means the data set's name.
+    """
 
     uri: str | None = None
-    experiment: str = "seedbed"
+    experiment: str | None = "seedbed"
     artifacts: str | None = None
     curve_points: int = 300
     report: Any = True
@@ -324,7 +444,7 @@ class TrackingConfig:
         check(self.uri is None or bool(self.uri.strip()), "tracking.uri", self.uri)
         if public_uri(self.uri) != self.uri:
             hidden(self.uri or "")  # so that this process knows what its messages must not repeat
-        check(is_name(self.experiment), "tracking.experiment", self.experiment)
+        check(self.experiment is None or is_name(self.experiment), "tracking.experiment", self.experiment)
         folder = self.artifacts is None or (bool(self.artifacts.strip()) and "://" not in self.artifacts)
         check(folder, "tracking.artifacts", self.artifacts)
         check(self.curve_points >= 2, "tracking.curve_points", self.curve_points)
@@ -370,18 +490,37 @@ class RunConfig:
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed)
         check(self.numerics in NUMERICS, "numerics", self.numerics)
+        self._fill_in()
         check(isinstance(self.register, bool), "register", self.register)
         if self.register and self.tracking.uri is None:
             raise UserError("register is true, but nothing is kept: leave out tracking=none, or register=true.")
         if self.register:
-            check_model_name("tracking.experiment", self.tracking.experiment)
-        shapes = list(itertools.pairwise([len(self.data.X[0]), *self.network.hidden, len(self.data.y[0])]))
+            check_model_name("tracking.experiment", self.tracking.experiment or "")
+        portable = self.executor.kernel == "numpy" or self.numerics != "fast"
+        check(portable, "executor.kernel", self.executor.kernel, "numpy, as numerics is fast")
+        if self.data.shape:
+            self.check_sizes(*self.data.shape)
+        if self.data.kind:
+            self._check_together()
+
+    def _fill_in(self) -> None:
+        """Puts what suits the data where a key is null, as far as the kind of data is known."""
+        if self.tracking.experiment is None:
+            object.__setattr__(self, "tracking", with_value(self.tracking, "experiment", str(self.data.name)))
+        kind, output, loss = self.data.kind, self.network.output_activation, self.training.loss
+        if kind and output is None:
+            output = OUTPUTS[kind]
+            object.__setattr__(self, "network", with_value(self.network, "output_activation", output))
+        if kind and loss is None:
+            usual = "cross_entropy" if output == "softmax" else LOSS_OF[kind]
+            object.__setattr__(self, "training", with_value(self.training, "loss", usual))
+
+    def check_sizes(self, d: int, k: int) -> None:
+        """Raises UserError unless the network suits data of d features and k targets."""
+        shapes = list(itertools.pairwise([d, *self.network.hidden, k]))
         weights = sum(inputs * outputs for inputs, outputs in shapes)
         fits = f"of at most {MOST_WEIGHTS} weights in all, and these layers have {weights}"
         check(weights <= MOST_WEIGHTS, "network.hidden", self.network.hidden, fits)
-        self._check_together()
-        portable = self.executor.kernel == "numpy" or self.numerics != "fast"
-        check(portable, "executor.kernel", self.executor.kernel, "numpy, as numerics is fast")
         if self.init.scheme == "given":
             check_shapes(self.init.weights, shapes)
 
@@ -403,6 +542,16 @@ class RunConfig:
         takes = "numpy: numba has sigmoids, squared errors and plain gradient descent over all rows"
         compiles = simple and plain and raw <= {"squares", "absolutes"}
         check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
+
+
+def with_value(section: Any, key: str, value: str) -> Any:
+    """A section with another value: runs of a sweep that share the one share the other, as there may be many."""
+    place = id(section), value
+    if place not in FILLED:
+        if len(FILLED) >= MOST_FILLED:
+            FILLED.clear()
+        FILLED[place] = section, replace(section, **{key: value})  # the section stays, and so its id stays its own
+    return FILLED[place][1]
 
 
 def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -201,16 +201,44 @@ def print_failures(outcomes: Sequence[Outcome], most: int = 20) -> None:
 
 
 def decimals(value: object) -> str:
-    """A number with eight decimals, or eight digits where it is large."""
+    """A number with eight decimals, or eight digits where it is large; text as it is."""
+    if isinstance(value, str):
+        return value
     return f"{value:.8f}" if isinstance(value, float) and abs(value) < 1e6 else f"{value:.8g}"
+
+
+def as_classes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Predictions of classes in short: the most probable one, how probable it is, and the right one; else as they are.
+
+    Classes are several outputs of which one has the target 1 and the others 0.
+    """
+    prefix, outputs = "prediction_", {}
+    for i, name in enumerate(columns):
+        target = f"target_{name.removeprefix(prefix)}"
+        if name.startswith(prefix) and target in columns:
+            outputs[name.removeprefix(prefix)] = i, columns.index(target)
+    if len(outputs) < 2 or any(sorted(row[j] for _, j in outputs.values())[-2:] != [0.0, 1.0] for row in rows):
+        return columns, rows
+    parts = [i for i, name in enumerate(columns) if name == "part"]
+    short = []
+    for row in rows:
+        best = max(outputs, key=lambda name: row[outputs[name][0]])
+        right = next(name for name, (_, j) in outputs.items() if row[j])
+        short.append([row[0], best, row[outputs[best][0]], right, *(row[i] for i in parts)])
+    return ["input", "prediction", "prediction's share", "target", *("part" for _ in parts)], short
 
 
 def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], most: int = 20) -> None:
     """Prints the predictions of a run as a table, with the eight decimals that the tutorials print; no features."""
     if not columns:
         return
+    columns, rows = as_classes(columns, rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    kept = [i for i, name in enumerate(columns) if name.startswith(("input", "prediction", "target", "error"))]
+    kept = [
+        i
+        for i, name in enumerate(columns)
+        if name.startswith(("input", "prediction", "target", "error")) or name == "part"
+    ]
     for i in kept:
         header = columns[i].replace("_unscaled", "\nunscaled")  # two lines, to fit a terminal of 80 columns
         table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)

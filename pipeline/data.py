@@ -1,30 +1,38 @@
 """Data sets: rows with names, scaled for the network, and the way back to the units of the tutorial."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig, check
+from pipeline.config import DataConfig, check, shown
 from pipeline.errors import UserError
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp] | slice
+
+MOST_TOLD = 30  # names in a message
 
 
 @dataclass(frozen=True)
 class Scale:
-    """scaled = (x - offset) / factor, column by column; offset and factor are (columns,)."""
+    """scaled = (x - offset) / factor, column by column; offset, factor and fill are (columns,).
+
+    `fill` stands in for numbers that are missing (nan), if some may be.
+    """
 
     offset: Array
     factor: Array
+    fill: Array | None = None
 
     def apply(self, x: Array) -> Array:
         """Scales x, (n, columns)."""
-        return (x - self.offset) / self.factor
+        return (filled(x, self.fill) - self.offset) / self.factor
 
     def invert(self, scaled: Array) -> Array:
         """Takes scaled values, (n, columns), back to their units."""
@@ -34,6 +42,28 @@ class Scale:
     def is_identity(self) -> bool:
         """True where scaling changes nothing."""
         return not self.offset.any() and bool((self.factor == 1.0).all())
+
+
+def filled(x: Array, fill: Array | None) -> Array:
+    """X (n, columns) with `fill` (columns,) where a number is missing."""
+    return x if fill is None else np.where(np.isnan(x), fill, x)
+
+
+FILLS: dict[str, Callable[[Array], Any]] = {"mean": np.mean, "median": np.median}
+
+
+def fit_fill(rule: str, features: Sequence[str], x: Array) -> Array | None:
+    """What stands in for missing numbers of x (n, columns): the mean or median of the others; None for other rules.
+
+    Raises UserError for a column that is missing in all rows.
+    """
+    if rule not in FILLS:
+        return None
+    known = [column[~np.isnan(column)] for column in x.T]
+    for name, values in zip(features, known, strict=True):
+        if not len(values):
+            raise UserError(f"{name} is missing in all rows to train on: leave it out with data.drop=[{name}].")
+    return np.array([FILLS[rule](values) for values in known])
 
 
 def fit_scale(key: str, kind: str, divisor: Any, x: Array) -> Scale:
@@ -63,12 +93,17 @@ def fit_scale(key: str, kind: str, divisor: Any, x: Array) -> Scale:
     return Scale(offset, factor)
 
 
-@dataclass(frozen=True)
+NO_SCALE = Scale(np.zeros(1), np.ones(1))
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows ready to train on.
 
     raw_X (n, d) and raw_y (n, k) are in the data's units, X and y the same scaled for the network. `rows` are n
-    different names, `features` d, `targets` k. `digest` identifies values and names, before scaling.
+    different names, `features` d, `targets` k. `digest` identifies values and names, before scaling. `groups` are n
+    names of what rows belong to, if they are given; `is_classes`: targets are 1 for a row's class and 0 for the others.
+    A feature of raw_X may be missing (nan); `fit` says how it is filled and scaled.
     """
 
     name: str
@@ -82,41 +117,121 @@ class Dataset:
     input_scale: Scale
     target_scale: Scale
     digest: str
+    groups: tuple[str, ...] = ()
+    is_classes: bool = False
 
-    @property
-    def key(self) -> bytes:
-        """Equal for data sets that train alike: the scaled numbers' shapes and bytes."""
-        return repr((self.X.shape, self.y.shape)).encode() + self.X.tobytes() + self.y.tobytes()
+    @functools.cached_property
+    def key(self) -> str:
+        """Equal for data sets that train alike: a digest of the scaled numbers and their shapes."""
+        return digest_of(self.X, self.y)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The keys of a config that say how rows are divided into parts, filled and scaled. No `target_scaling`: as usual.
+
+    It can be a key of a cache, so that runs share what they have in common.
+    """
+
+    scaling: str
+    divide_by: Any
+    target_scaling: str | None
+    target_divide_by: Any
+    missing: str
+    validation: float
+    test: float
+    stratify: bool
+
+
+def recipe_of(config: DataConfig) -> Recipe:
+    """The recipe of a config."""
+    values: dict[str, Any] = {item.name: getattr(config, item.name) for item in fields(Recipe)}
+    for key, value in values.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return Recipe(**values)
 
 
 def make_dataset(config: DataConfig) -> Dataset:
-    """Checks and scales a configured data set. Raises UserError where numbers overflow or a scaling does not fit."""
+    """Checks and scales inline rows. Raises UserError where numbers overflow or a scaling does not fit."""
     raw_X = np.array(config.X, dtype=np.float64)
-    raw_y = np.array(config.y, dtype=np.float64)
     features = names_or("x", config.features, raw_X.shape[1])
-    targets = names_or("y", config.targets, raw_y.shape[1])
-    rows = row_names(config.rows, config.X)
-    with np.errstate(all="ignore"):  # numbers that overflow are refused below
-        input_scale = fit_scale("data.scaling", config.scaling, config.divide_by, raw_X)
-        target_scale = fit_scale("data.target_scaling", config.target_scaling, config.target_divide_by, raw_y)
-        X, y = input_scale.apply(raw_X), target_scale.apply(raw_y)
+    kept = kept_features(config.drop, features)
+    return build_dataset(
+        config,
+        raw_X[:, kept],
+        np.array(config.y, dtype=np.float64),
+        features=[features[j] for j in kept],
+        targets=names_or("y", config.targets, len(config.y[0])),
+        rows=row_names(config.rows, config.X),
+    )
+
+
+def kept_features(drop: Sequence[str], features: Sequence[str]) -> list[int]:
+    """The places of the features that are not dropped. Raises UserError if one is unknown, or none is left."""
+    check_known("data.drop", drop, features)
+    kept = [j for j, name in enumerate(features) if name not in drop]
+    left = "such that one of the features is left: " + ", ".join(features)
+    check(bool(kept), "data.drop", list(drop), left)
+    return kept
+
+
+def check_known(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raises UserError if one of the names that a key lists is not known."""
+    for name in names:
+        if name not in known:
+            told = ", ".join(known[:MOST_TOLD]) + (", ..." if len(known) > MOST_TOLD else "")
+            raise UserError(f"{key} names {shown(name)}, which is not there: choose from {told}.")
+
+
+def build_dataset(
+    config: DataConfig,
+    raw_X: Array,
+    raw_y: Array,
+    *,
+    features: Sequence[str],
+    targets: Sequence[str],
+    rows: Sequence[str],
+    groups: Sequence[str] = (),
+    is_classes: bool = False,
+) -> Dataset:
+    """A data set of raw_X (n, d) and raw_y (n, k) under these names, scaled as a config says.
+
+    Raises UserError where numbers overflow or a scaling does not fit.
+    """
+    raw_X, raw_y = np.ascontiguousarray(raw_X), np.ascontiguousarray(raw_y)  # in another order sums have other bits
+    names = tuple(features), tuple(targets), tuple(rows)
+    grouped = (tuple(groups),) if groups else ()
+    unscaled = Dataset(
+        *(config.name or "", raw_X, raw_y, raw_X, raw_y, *names, NO_SCALE, NO_SCALE),
+        digest=digest_of(raw_X, raw_y, *names, *grouped),
+        groups=tuple(groups),
+        is_classes=is_classes,
+    )
+    input_scale, target_scale = fit(unscaled, recipe_of(config), slice(None))
+    X, y = scaled(unscaled, input_scale, target_scale)
+    return replace(unscaled, X=X, y=y, input_scale=input_scale, target_scale=target_scale)
+
+
+def fit(dataset: Dataset, recipe: Recipe, places: Places) -> tuple[Scale, Scale]:
+    """The scales of inputs and targets for the rows in some places. Raises UserError for one that does not fit."""
+    usual = "none" if dataset.is_classes else "standard"
+    X, y = dataset.raw_X[places], dataset.raw_y[places]
+    fill = fit_fill(recipe.missing, dataset.features, X)
+    with np.errstate(all="ignore"):  # numbers that overflow are refused later
+        inputs = fit_scale("data.scaling", recipe.scaling, recipe.divide_by, filled(X, fill))
+        targets = fit_scale("data.target_scaling", recipe.target_scaling or usual, recipe.target_divide_by, y)
+    return replace(inputs, fill=fill), targets
+
+
+def scaled(dataset: Dataset, input_scale: Scale, target_scale: Scale) -> tuple[Array, Array]:
+    """All rows, (n, d) and (n, k), scaled. Raises UserError if they do not stay finite."""
+    with np.errstate(all="ignore"):
+        X, y = input_scale.apply(dataset.raw_X), target_scale.apply(dataset.raw_y)
     if not all(np.isfinite(array).all() for array in (X, y, input_scale.factor, target_scale.factor)):
         raise UserError(
             "data.X and data.y must stay finite when scaled: choose another data.scaling or smaller numbers."
         )
-    return Dataset(
-        name=config.name,
-        raw_X=raw_X,
-        raw_y=raw_y,
-        X=X,
-        y=y,
-        features=features,
-        targets=targets,
-        rows=rows,
-        input_scale=input_scale,
-        target_scale=target_scale,
-        digest=digest_of(raw_X, raw_y, features, targets, rows),
-    )
+    return X, y
 
 
 def names_or(prefix: str, names: Any, count: int) -> tuple[str, ...]:
@@ -131,6 +246,8 @@ def names_or(prefix: str, names: Any, count: int) -> tuple[str, ...]:
 
 def unfitting_names(config: DataConfig) -> Iterator[str]:
     """A sentence for each list of names that is not used because it has not one name a feature, target or row."""
+    if config.is_table:
+        return
     for key, names, count in (
         ("features", config.features, len(config.X[0])),
         ("targets", config.targets, len(config.y[0])),

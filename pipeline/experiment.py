@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from pipeline.compose import register, run_config
 from pipeline.identity import Run, make_run
 from pipeline.paths import find
+from pipeline.tables import load_dataset
 
 
 @functools.cache
@@ -28,7 +29,8 @@ def compose_run(words: Sequence[str]) -> Run:
     """The run that these overrides give. Raises what Hydra raises, and UserError for values that cannot be used."""
     register()
     with initialize_config_dir(config_dir=str(find("conf")), version_base="1.3"):
-        return make_run(run_config(compose("config", list(words))), words)
+        config = run_config(compose("config", list(words)))
+        return make_run(config, words, load_dataset(config.data))
 
 
 @functools.cache

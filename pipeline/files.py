@@ -86,7 +86,38 @@ def add(location: str, files: Mapping[str, bytes]) -> None:
         upload(location, files)
 
 
-def get(location: str, name: str) -> bytes:
+def beside(location: str, folder: str) -> str:
+    """The address of a folder that the runs of an experiment share, from that of the experiment's files."""
+    return f"{location.rstrip('/')}/{folder}"
+
+
+def beside_run(artifact_uri: str, folder: str) -> str:
+    """The same from the address of the files of one of its runs, which ends with run id and `artifacts`."""
+    return beside(artifact_uri.rstrip("/").rsplit("/", 2)[0], folder)
+
+
+def keep(location: str, name: str, content: bytes, server: str | None = None) -> None:
+    """Keeps a file that several processes may keep at a time, unless it is there; `server` is that of the store."""
+    folder = local_path(location)
+    if folder is None:
+        from pipeline.api import get_artifact_repository
+
+        repository = get_artifact_repository(location, server)
+        if name not in {Path(one.path).name for one in repository.list_artifacts()}:
+            upload(location, {name: content}, server)
+    elif not (folder / name).is_file() or (folder / name).read_bytes() != content:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=made(folder)) as own:
+            write(Path(own, name), content)
+            os.replace(Path(own, name), folder / name)
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def get(location: str, name: str, server: str | None = None) -> bytes:
     """The content of a run's file. Raises OSError or MLflow's exception if it is not there."""
     folder = local_path(location)
     if folder:
@@ -94,18 +125,18 @@ def get(location: str, name: str) -> bytes:
     from pipeline.api import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
-        repository = get_artifact_repository(location)
+        repository = get_artifact_repository(location, server)
         return Path(repository.download_artifacts(name, here)).read_bytes()  # type: ignore[no-untyped-call]
 
 
-def upload(location: str, files: Mapping[str, bytes]) -> None:
-    """Puts files where only MLflow's drivers reach."""
+def upload(location: str, files: Mapping[str, bytes], server: str | None = None) -> None:
+    """Puts files where only MLflow's drivers reach; `server` is that of the store, if it may be behind one."""
     from pipeline.api import get_artifact_repository
 
     with tempfile.TemporaryDirectory(prefix="seedbed-") as here:
         for name, content in files.items():
             write(Path(here, name), content)
-        get_artifact_repository(location).log_artifacts(here)  # type: ignore[no-untyped-call]
+        get_artifact_repository(location, server).log_artifacts(here)  # type: ignore[no-untyped-call]
 
 
 def remove(location: str) -> None:

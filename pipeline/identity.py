@@ -6,16 +6,16 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipeline.config import InitConfig, RunConfig, TrainingConfig
+from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig, check
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.layout import layout_of
 from pipeline.network import Mode
 from pipeline.paths import PACKAGE
-from pipeline.sample import Sample, whole
+from pipeline.sample import Sample, sample_of
 
 NUMERICS_CODE = (
     *("activations", "course", "data", "elementary", "initial", "layout", "losses", "network", "optimizer", "program"),
@@ -51,10 +51,10 @@ class Run:
     cell_digest: str
     overrides: tuple[str, ...] = ()
 
-    @functools.cached_property
+    @property
     def sample(self) -> Sample:
-        """The rows that the run trains on, and those held out."""
-        return whole(self.dataset)
+        """The rows that the run trains on, and those held out. Raises UserError if a part gets no row."""
+        return sample_of(self.dataset, self.config.data, self.config.seed)
 
     @property
     def command(self) -> str:
@@ -114,11 +114,12 @@ def is_secret(word: str) -> bool:
 
 
 def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None) -> Run:
-    """Builds the data set, unless it is given, and derives the identity.
+    """Builds the data set, unless it is given (a table's is, by tables.py), and derives the identity.
 
-    Raises UserError if the data cannot be scaled as asked.
+    Raises UserError if the data cannot be divided and scaled as asked, or the network does not suit them.
     """
     dataset = dataset or make_dataset(config.data)
+    config = settled(config, dataset)
     layout = layout_for(config, dataset)
     numerics = MODES[layout] if config.numerics == "auto" else config.numerics
     identity = identity_of(config, dataset, numerics)
@@ -135,9 +136,26 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
     )
 
 
+def settled(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """The config with what only the data could say: of a table the kind of its targets, and its digest.
+
+    Raises UserError if the network does not suit the data, or the table is not the one of the digest given.
+    """
+    data = config.data
+    if not data.shape:
+        config.check_sizes(len(dataset.features), len(dataset.targets))
+    if not data.is_table:
+        return config
+    want = f"{dataset.digest}, the digest of the table that is there: give it, or null to take any"
+    check(data.digest in (None, dataset.digest), "data.digest", data.digest, want)
+    task = "classes" if dataset.is_classes else "regression"
+    return replace(config, data=replace(data, task=task, digest=dataset.digest))
+
+
 def layout_for(config: RunConfig, dataset: Dataset) -> str:
-    """The layout that suits the size of a run's network and updates."""
-    rows = len(dataset.X) if config.training.batch_size is None else min(config.training.batch_size, len(dataset.X))
+    """The layout that suits the size of a run's network and updates. Raises UserError if a part gets no row."""
+    n = len(sample_of(dataset, config.data, config.seed).training.X)
+    rows = n if config.training.batch_size is None else min(config.training.batch_size, n)
     return layout_of((dataset.X.shape[1], *config.network.hidden, dataset.y.shape[1]), rows)
 
 
@@ -159,10 +177,8 @@ def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str,
         "data.digest": dataset.digest,
         "data.scaling": data.scaling,
         "data.target_scaling": data.target_scaling,
+        **chosen(data),
     }
-    for key in ("divide_by", "target_divide_by"):
-        if getattr(data, key) is not None:
-            flat[f"data.{key}"] = getattr(data, key)
     for section in ("network", "init", "training"):
         for key, value in vars(getattr(config, section)).items():
             flat[f"{section}.{key}"] = value
@@ -171,6 +187,19 @@ def identity_of(config: RunConfig, dataset: Dataset, numerics: str) -> dict[str,
     if config.init.scheme == "given":
         flat["init.weights"] = weights_digest(config.init)
     return flat | {"seed": config.seed, "numerics": numerics}
+
+
+def chosen(data: DataConfig) -> dict[str, Any]:
+    """The further keys of data that decide a result: what is dropped, and what is not as usual. No table's place.
+
+    What is dropped is there always: a sweep over it compares with nothing dropped.
+    """
+    keys = ["divide_by", "target_divide_by", "validation", "test", "stratify"]
+    if data.is_table:
+        keys += ["target", "features", "categorical", "missing", "task", "groups"]
+    usual = {field.name: field.default for field in fields(DataConfig)}
+    unusual = {f"data.{key}": getattr(data, key) for key in keys if getattr(data, key) != usual[key]}
+    return {"data.drop": data.drop, **unusual}
 
 
 def unused_training(training: TrainingConfig) -> Iterator[str]:

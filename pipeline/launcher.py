@@ -11,13 +11,14 @@ from pipeline.app import is_forced
 from pipeline.compose import plain_words
 from pipeline.composer import Composer
 from pipeline.config import DataConfig, shown
-from pipeline.data import Dataset, make_dataset
+from pipeline.data import Dataset
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import experiment_files, swept
 from pipeline.identity import Run, make_run
 from pipeline.sentences import one_sentence, public
 from pipeline.session import Parent, run_sweep, show_plan
 from pipeline.sweep import FAILED, Outcome
+from pipeline.tables import load_dataset
 
 
 class Jobs:
@@ -78,7 +79,7 @@ class Jobs:
     def dataset(self, config: DataConfig) -> Dataset:
         """The data set of a config, made once for the runs that share it."""
         if id(config) not in self.datasets:
-            self.datasets[id(config)] = config, make_dataset(config)  # the config stays, and so its id stays its own
+            self.datasets[id(config)] = config, load_dataset(config)  # the config stays, and so its id stays its own
         return self.datasets[id(config)][1]
 
 

@@ -14,7 +14,7 @@ from pipeline.sink import Experiment, Sink
 
 def existing_experiment(sink: Sink, tracking: TrackingConfig) -> Experiment | None:
     """The experiment that a config asks for, None if there is none yet. Raises UserError for an unfit one."""
-    name = tracking.experiment
+    name = tracking.experiment or ""
     found = sink.experiment(name)
     if found is None:
         return None
@@ -38,7 +38,7 @@ def make_experiment(sink: Sink, uri: str, tracking: TrackingConfig) -> Experimen
     from pipeline.api import MlflowClient
 
     made_experiment(
-        MlflowClient(absolute(uri)), tracking.experiment, artifact_folder(uri, tracking), database_tags(uri)
+        MlflowClient(absolute(uri)), tracking.experiment or "", artifact_folder(uri, tracking), database_tags(uri)
     )
     made = existing_experiment(sink, tracking)
     if made is None:

@@ -2,14 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import is_number, shown
+from pipeline.config import DataConfig, is_number, shown
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.network import predict
@@ -18,11 +19,14 @@ Array = NDArray[np.float64]
 NAME_COLUMN = "input"
 
 
-def read_rows(file: Path, features: Sequence[str]) -> tuple[list[str], Array]:
+def read_rows(
+    file: Path, features: Sequence[str], unused: Sequence[str] = (), fills: bool = False
+) -> tuple[list[str], Array]:
     """Names and values (m, d) of a CSV file's rows: a header with the features in any order, and maybe `input`.
 
-    A file whose first line is all numbers has no header, but the features in their order. Names are empty where the
-    file has no column `input`. Raises UserError for a file that does not fit.
+    A column `city` gives the features `city=Bonn`, `city=Ulm`; `unused` columns may be there; with `fills` numbers may
+    be missing (nan). A file whose first line is all numbers has no header, but the features in their order. Names are
+    empty where the file has no column `input`. Raises UserError for a file that does not fit.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -36,7 +40,9 @@ def read_rows(file: Path, features: Sequence[str]) -> tuple[list[str], Array]:
         header = [*features]
     else:
         del lines[0]
-    check_columns(str(file), header, features)
+    given = [name for name in header if name in features or name not in unused]
+    sources = {name: source_of(name, given) for name in features}
+    check_columns(str(file), given, list(dict.fromkeys(column for column, _ in sources.values())))
     if not lines:
         raise UserError(f"--input {file} has no rows under its header: add at least one.")
     names, values = [], []
@@ -45,8 +51,44 @@ def read_rows(file: Path, features: Sequence[str]) -> tuple[list[str], Array]:
             raise UserError(f"Row {number} of {file} has {len(line)} values, but it must have {len(header)}.")
         cells = dict(zip(header, line, strict=True))
         names.append(cells.get(NAME_COLUMN, "").strip())
-        values.append([to_number(f"row {number} of {file}", name, cells[name]) for name in features])
+        where = f"row {number} of {file}"
+        check_categories(where, cells, sources)
+        values.append([to_value(where, source, cells, fills) for source in sources.values()])
     return names, np.array(values)
+
+
+Source = tuple[str, str | None]  # a column, and the category that a feature stands for, if it is one of categories
+
+
+def source_of(feature: str, header: Sequence[str]) -> Source:
+    """Which column gives a feature: its own, or that of its categories."""
+    if feature not in header:
+        for place, char in enumerate(feature):
+            if char == "=" and feature[:place] in header:
+                return feature[:place], feature[place + 1 :]
+    return feature, None
+
+
+def check_categories(where: str, cells: Mapping[str, str], sources: Mapping[str, Source]) -> None:
+    """Raises UserError for a category that is none of the features."""
+    known: dict[str, list[str]] = {}
+    for column, category in sources.values():
+        if category is not None:
+            known.setdefault(column, []).append(category)
+    for column, names in known.items():
+        if cells[column].strip() not in names:
+            given = shown(cells[column].strip())
+            raise UserError(f"{column} in {where} is {given}, but it must be one of {', '.join(names)}.")
+
+
+def to_value(where: str, source: Source, cells: Mapping[str, str], fills: bool) -> float:
+    """A feature's value in a row. Raises UserError if the cell is no number and should be one."""
+    column, category = source
+    if category is not None:
+        return float(cells[column].strip() == category)
+    if fills and not cells[column].strip():
+        return math.nan
+    return to_number(where, column, cells[column])
 
 
 def check_columns(where: str, header: Sequence[str], features: Sequence[str]) -> None:
@@ -102,7 +144,8 @@ def inline_rows(rows: object, features: Sequence[str]) -> Array:
 class Predictor:
     """What predicts: its features and targets, the range of each feature in training, and the network.
 
-    low and high are (d,); `outputs` takes rows (m, d) to predictions (m, k), all in the data's own units.
+    low and high are (d,); `outputs` takes rows (m, d) to predictions (m, k), all in the data's own units. Of a table
+    there are `unused` columns; `fills` is True if numbers may be missing.
     """
 
     features: tuple[str, ...]
@@ -110,19 +153,28 @@ class Predictor:
     low: Array
     high: Array
     outputs: Callable[[Array], Array]
+    unused: tuple[str, ...] = ()
+    fills: bool = False
 
 
 def run_predictor(run: KeptRun) -> Predictor:
     """What predicts with a run's weights."""
-    dataset = run.dataset
+    dataset, sample = run.dataset, run.sample
     matrices, biases = run.weights
 
     def outputs(rows: Array) -> Array:
-        scaled = predict(dataset.input_scale.apply(rows), matrices, biases, run.mode)
-        return dataset.target_scale.invert(scaled)
+        scaled = predict(sample.input_scale.apply(rows), matrices, biases, run.mode)
+        return sample.target_scale.invert(scaled)
 
-    low, high = dataset.raw_X.min(axis=0), dataset.raw_X.max(axis=0)
-    return Predictor(dataset.features, dataset.targets, low, high, outputs)
+    fills = sample.input_scale.fill is not None
+    return Predictor(dataset.features, dataset.targets, *run.training_range, outputs, unused_columns(run.data), fills)
+
+
+def unused_columns(data: DataConfig) -> tuple[str, ...]:
+    """The columns of a table that a network does not take."""
+    if not data.is_table:
+        return ()
+    return tuple(name for name in (*data.target, *data.drop, data.groups, data.rows) if name is not None)
 
 
 def extrapolations(names: Sequence[str], rows: Array, by: Predictor) -> Iterator[str]:

@@ -16,6 +16,8 @@ from pipeline.api import Experiment, MlflowClient
 from pipeline.api import Run as StoredRun
 from pipeline.client import all_experiments, everywhere
 from pipeline.database import close_connections
+from pipeline.datasets import FOLDER as TABLES
+from pipeline.datasets import file_name
 from pipeline.errors import UserError
 from pipeline.files import UNFINISHED, local_path
 from pipeline.moved import DATABASE_TAG
@@ -30,7 +32,7 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that can go: runs (rows) with their folders, or folders alone."""
+    """Something that can go: runs (rows) with their folders, or folders or files alone."""
 
     about: str
     run_ids: Sequence[str]
@@ -39,7 +41,8 @@ class Waste:
     @property
     def bytes(self) -> int:
         """How much its folders hold."""
-        return sum(path.lstat().st_size for folder in self.folders for path in folder.rglob("*") if path.is_file())
+        within = (path for folder in self.folders for path in (folder, *folder.rglob("*")))
+        return sum(path.lstat().st_size for path in within if path.is_file())
 
 
 def find_waste(uri: str, client: MlflowClient, killed: bool) -> list[Waste]:
@@ -67,6 +70,8 @@ def find_waste(uri: str, client: MlflowClient, killed: bool) -> list[Waste]:
         file = database_file(uri)
         found.append(Waste("folders of runs that no row names", (), list(orphans(file))))
         found.append(Waste("folders of work that was cut off", (), list(unfinished(file))))
+        gone = {run_id for waste in found for run_id in waste.run_ids}
+        found.append(Waste("tables that no run was trained on", (), list(unused_tables(file, gone))))
     return [waste for waste in found if waste.run_ids or waste.folders]
 
 
@@ -98,18 +103,35 @@ def orphans(file: Path) -> Iterator[Path]:
     """The run folders in a database's own artifact folder that are old and that none of its rows names."""
     with contextlib.closing(sqlite3.connect(file)) as connection:
         run_ids = {run_id for (run_id,) in connection.execute("SELECT run_uuid FROM runs")}
+    if owns_root(file):
+        folders = folders_in(artifact_root(file))
+        yield from (
+            path for path in folders if RUN_ID.fullmatch(path.name) and path.name not in run_ids and is_old(path)
+        )
+
+
+def owns_root(file: Path) -> bool:
+    """True if the artifact folder beside a database is that of one of its experiments."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
         query = "SELECT artifact_location FROM experiments JOIN experiment_tags USING (experiment_id)"
         of_this = connection.execute(f"{query} WHERE key = ? AND value = ?", (DATABASE_TAG, str(file)))
-        places = [place for (place,) in of_this]
-    root = artifact_root(file)
-    if root in map(local_path, places):
-        names = (path for path in folders_in(root) if RUN_ID.fullmatch(path.name) and path.name not in run_ids)
-        yield from filter(is_old, names)
+        return artifact_root(file) in [local_path(place) for (place,) in of_this]
+
+
+def unused_tables(file: Path, gone: Set[str]) -> Iterator[Path]:
+    """The old files of tables in a database's own artifact folder that no run names but those that are to go."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        named = connection.execute("SELECT run_uuid, value FROM params WHERE key = 'data.digest'")
+        used = {file_name(digest) for run_id, digest in named if run_id not in gone}
+    folder = artifact_root(file) / TABLES
+    if owns_root(file) and folder.is_dir():
+        files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in used)
+        yield from filter(is_old, files)
 
 
 def unfinished(file: Path) -> Iterator[Path]:
     """Old folders, beside a database and in its artifact folder, in which something was being made."""
-    for folder in (file.parent, artifact_root(file)):
+    for folder in (file.parent, artifact_root(file), artifact_root(file) / TABLES):
         yield from (path for path in folders_in(folder) if path.name.startswith(UNFINISHED) and is_old(path))
 
 
@@ -121,7 +143,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def is_old(folder: Path) -> bool:
-    """True if nothing in a folder has changed for `OLD_SECONDS`."""
+    """True if a file, or all in a folder, has not changed for `OLD_SECONDS`."""
     newest = max(path.lstat().st_mtime for path in itertools.chain([folder], folder.rglob("*")))
     return time.time() - newest > OLD_SECONDS
 
@@ -137,8 +159,11 @@ def delete(uri: str, found: Sequence[Waste]) -> None:
             delete_rows(engine, run_ids[first : first + CHUNK])
     finally:
         engine.dispose()
-    for folder in (folder for waste in found for folder in waste.folders):
-        shutil.rmtree(folder)
+    for path in (path for waste in found for path in waste.folders):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     if run_ids and scheme_of(uri) == "sqlite":
         close_connections()
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database_file(uri))) as connection:

@@ -8,7 +8,9 @@ from pipeline.api import MlflowClient
 from pipeline.api import Run as StoredRun
 from pipeline.credentials import public_uri
 from pipeline.database import is_store
+from pipeline.datasets import FOLDER
 from pipeline.errors import UserError
+from pipeline.files import beside_run, get
 from pipeline.kept import KeptRun
 from pipeline.moved import mend_moved
 from pipeline.sinks import translated
@@ -75,10 +77,15 @@ class Reader:
             with translated(self.uri, about=f"file {name} of run {run_id}"):
                 return Path(self.client.download_artifacts(run_id, name)).read_bytes()
 
+        def read_data(name: str) -> bytes:
+            with translated(self.uri, about=f"{FOLDER}/{name}, which run {run_id} was trained on,"):
+                return get(beside_run(stored.info.artifact_uri, FOLDER), name, absolute(self.uri))
+
         return KeptRun(
             run_id,
             data.tags["fingerprint"],
             read,
+            read_data,
             data.params["numerics"],
             int(data.metrics["result/updates"]),
             diverged_at,

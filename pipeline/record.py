@@ -24,7 +24,9 @@ from pipeline.credentials import public_uri
 from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.identity import Run
+from pipeline.network import predict
 from pipeline.points import Points, curve_steps
+from pipeline.sample import TRAINING, Sample
 from pipeline.stack import Result
 
 Array = NDArray[np.float64]
@@ -34,6 +36,7 @@ LONGEST_TAG = 8000
 LONGEST_MEMBER = 1000  # of an npz file; a zip file has room for 65535 bytes
 HELD = ("val_", "test_")  # how curves of parts held out begin
 MAX_TABLE_ROWS = 200
+MOST_FEATURE_NUMBERS = 100_000  # in the predictions: more are kept once, with the data set
 MAX_TABLE_WEIGHTS = 5000
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
 
@@ -151,12 +154,12 @@ def result_name(curve: str) -> str:
 
 def files(run: Run, result: Result, environment: Mapping[str, Any]) -> dict[str, bytes]:
     """The artifacts of a run."""
-    columns, data = predictions(run, result)
+    columns = prediction_columns(run, result)
     kept = {
         "weights.npz": npz(weight_arrays(result)),
         "loss.npz": npz({**result.curves, "updates": np.arange(len(result.curves["loss"])) * result.every}),
-        "predictions.json": table(columns, data[:MAX_TABLE_ROWS]),
-        "predictions.npz": npz(prediction_arrays(columns, data)),
+        "predictions.json": table(list(columns), table_rows(columns, MAX_TABLE_ROWS)),
+        "predictions.npz": npz(prediction_arrays(columns)),
     }
     if run.parameters <= MAX_TABLE_WEIGHTS:
         kept["weights.json"] = table(*weight_table(run, result))
@@ -247,30 +250,67 @@ def weight_table(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
 
 
 def predictions(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
-    """A row a training row: its unique name, prediction, target and error in the network's scale, then the features.
+    """The columns of a run's predictions, and a row a row of its data."""
+    columns = prediction_columns(run, result)
+    return list(columns), table_rows(columns)
 
-    Several outputs append their name (`prediction_<name>`); `*_unscaled` columns follow where targets are scaled.
+
+def table_rows(columns: Mapping[str, NDArray[Any]], most: int | None = None) -> list[list[Any]]:
+    """Columns as rows of plain values, at most so many."""
+    return [list(row) for row in zip(*(column[:most].tolist() for column in columns.values()), strict=True)]
+
+
+def prediction_columns(run: Run, result: Result) -> dict[str, NDArray[Any]]:
+    """By name, all (n,): the rows' names, prediction, target and error in the network's scale, then the features.
+
+    Several outputs append their name (`prediction_<name>`); `*_unscaled` columns follow where targets are scaled. Where
+    rows were held out, `part` says which part a row is in. Features are left out where they are MOST_FEATURE_NUMBERS.
     """
-    dataset, outputs = run.dataset, result.final.prediction
+    dataset, sample = run.dataset, run.sample
+    X, y, outputs = all_rows(run, result)
     suffixes = [""] if len(dataset.targets) == 1 else [f"_{name}" for name in dataset.targets]
-    scaled: dict[str, Array] = {}
-    unscaled: dict[str, Array] = {}
-    in_units = dataset.target_scale.invert(outputs)
+    scaled: dict[str, NDArray[Any]] = {}
+    unscaled: dict[str, NDArray[Any]] = {}
+    in_units = sample.target_scale.invert(outputs)
     for j, suffix in enumerate(suffixes):
         scaled[f"prediction{suffix}"] = outputs[:, j]
-        scaled[f"target{suffix}"] = dataset.y[:, j]
-        scaled[f"error{suffix}"] = outputs[:, j] - dataset.y[:, j]
-    if not dataset.target_scale.is_identity:
+        scaled[f"target{suffix}"] = y[:, j]
+        scaled[f"error{suffix}"] = outputs[:, j] - y[:, j]
+    if not sample.target_scale.is_identity:
         for j, suffix in enumerate(suffixes):
             unscaled[free(f"prediction_unscaled{suffix}", {*scaled, *unscaled})] = in_units[:, j]
             unscaled[free(f"target_unscaled{suffix}", {*scaled, *unscaled})] = dataset.raw_y[:, j]
-    features: dict[str, Array] = {}
-    for name, values in zip(dataset.features, dataset.X.T, strict=True):
-        features[free(name, {"input", *scaled, *unscaled, *features})] = values
-    columns = scaled | features | unscaled
-    rows = zip(*columns.values(), strict=True)
-    data = [[name, *map(float, row)] for name, row in zip(dataset.rows, rows, strict=True)]
-    return ["input", *columns], data
+    if sample.held:
+        scaled[free("part", {*scaled, *unscaled})] = part_names(sample)
+    features: dict[str, NDArray[Any]] = {}
+    for name, values in zip(dataset.features, X.T, strict=True):
+        if X.size <= MOST_FEATURE_NUMBERS:
+            features[free(name, {"input", *scaled, *unscaled, *features})] = values
+    return {"input": np.array(dataset.rows, dtype=object), **scaled, **features, **unscaled}
+
+
+def all_rows(run: Run, result: Result) -> tuple[Array, Array, Array]:
+    """Inputs (n, d), targets and predictions (n, k) of all rows, scaled; those held out are predicted here."""
+    sample, final = run.sample, result.final
+    if not sample.held:
+        return sample.training.X, sample.training.y, final.prediction
+    X, y = np.empty_like(run.dataset.X), np.empty_like(run.dataset.y)
+    outputs = np.empty_like(y)
+    outputs[sample.training.places] = final.prediction
+    for part in (sample.training, *sample.held.values()):
+        X[part.places], y[part.places] = part.X, part.y
+    for part in sample.held.values():
+        outputs[part.places] = predict(part.X, final.matrices, final.biases, run.mode)
+    return X, y, outputs
+
+
+def part_names(sample: Sample) -> NDArray[np.str_]:
+    """For each row the name of its part, (n,)."""
+    parts = {TRAINING: sample.training, **sample.held}
+    names = np.empty(sum(len(part.places) for part in parts.values()), dtype="<U8")
+    for name, part in parts.items():
+        names[part.places] = name
+    return names
 
 
 def free(name: str, taken: Collection[str]) -> str:
@@ -280,11 +320,11 @@ def free(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def prediction_arrays(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> dict[str, NDArray[Any]]:
-    """All predictions, an array a column: `input` text, the others float64."""
+def prediction_arrays(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """All predictions under names that a file may have: `input` and `part` text, the others float64."""
     arrays: dict[str, NDArray[Any]] = {}
-    for i, name in enumerate(columns):
-        arrays[free(member_name(name), arrays)] = np.array([row[i] for row in data])
+    for name, column in columns.items():
+        arrays[free(member_name(name), arrays)] = column.astype(np.str_) if column.dtype == object else column
     return arrays
 
 

@@ -184,7 +184,7 @@ def by_experiment(runs: Iterable[Run]) -> list[list[Run]]:
 def experiment_key(run: Run) -> tuple[str, str, str]:
     """Equal for runs that go to the same MLflow experiment."""
     tracking = run.config.tracking
-    return tracking.uri or "", tracking.experiment, tracking.artifacts or ""
+    return tracking.uri or "", tracking.experiment or "", tracking.artifacts or ""
 
 
 def in_plan_order(plan: Plan, outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -99,6 +99,12 @@ class Sink(Protocol):
     def read(self, run_id: str, name: str) -> bytes:
         """The content of a run's file."""
 
+    def keep_shared(self, experiment: Experiment, folder: str, name: str, content: bytes) -> None:
+        """Keeps a file in a folder beside those of an experiment's runs, unless it is there."""
+
+    def read_shared(self, run_id: str, folder: str, name: str) -> bytes:
+        """The content of such a file, found from a run of the experiment."""
+
     def close(self) -> None:
         """Lets go of the store."""
 

@@ -105,6 +105,8 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
         if run.fingerprint in plan.found:
             yield found_outcome(run, plan.found[run.fingerprint])
     tags_of = tags_for(plan.runs, tags)
+    if store:
+        store.keep_data(run for stack in plan.stacks for run in stack)
 
     def progress(updates: int) -> None:
         report(updates, ())

@@ -7,7 +7,7 @@ import functools
 import getpass
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.config import TrackingConfig
 from pipeline.continuing import Starts
 from pipeline.credentials import public_uri
 from pipeline.database import settle
+from pipeline.datasets import FOLDER, file_name, packed
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.interrupts import undisturbed
@@ -100,6 +101,13 @@ class Store:
         """What runs can go on from: FINISHED ones of this experiment that differ in fewer epochs only."""
         with translated(self.uri):
             return kept_starts(self.sink, self.experiment, runs)
+
+    def keep_data(self, runs: Iterable[Run]) -> None:
+        """Keeps the tables that runs will train on, each once. Raises UserError if the store cannot take them."""
+        tables = {run.dataset.digest: run.dataset for run in runs if run.config.data.is_table}
+        with undisturbed(), translated(self.uri):
+            for digest, dataset in tables.items():
+                self.sink.keep_shared(self.experiment, FOLDER, file_name(digest), packed(dataset))
 
     def write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record]) -> dict[int, str]:
         """Writes trained runs and returns their run ids by place; what is missing there waits in the outbox.

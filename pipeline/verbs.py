@@ -178,7 +178,7 @@ def print_predictions(words: Sequence[str], file: str | None) -> None:
     if (file is not None) + ("rows" in values) + bool(named) != 1:
         raise UserError(f"Say what to predict: --input FILE.csv, or rows=[[...]], or each of {', '.join(features)}=.")
     if file is not None:
-        names, rows = read_rows(Path(file), features)
+        names, rows = read_rows(Path(file), features, predictor.unused, predictor.fills)
     else:
         missing = [name for name in features if name not in named]
         if named and missing:
@@ -297,7 +297,7 @@ def prune_store(words: Sequence[str], delete: bool, killed: bool) -> None:
         return
     table = Table(title=f"What {reader.shown_uri} does not need", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("what")
-    for column in ("runs", "folders", "size"):
+    for column in ("runs", "folders or files", "size"):
         table.add_column(column, justify="right", no_wrap=True)
     for waste in found:
         table.add_row(waste.about, f"{len(waste.run_ids):,}", f"{len(waste.folders):,}", f"{short(waste.bytes)}B")

@@ -21,7 +21,7 @@ METRICS = (
     "a list, without repetitions, of sse, half_sse, mse, sum_abs, half_sum_abs, mean_abs, bce, cross_entropy, accuracy"
 )
 URI = "like sqlite:///mlflow.db, postgresql://host/database or http://host:5000"
-DATA = "one of cat_shop, exam, first_column, happiness"
+DATA = "one of cat_shop, csv, digits, exam, first_column, happiness"
 NAMES = "null or a list of names, all different and none empty"
 ALL_KEYS = "`seedbed train --cfg job` prints all keys"
 TRAINING = (

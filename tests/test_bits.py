@@ -12,7 +12,7 @@ from pipeline.identity import NUMERICS_CODE
 from pipeline.network import Rule, Stack, predict
 from pipeline.optimizer import OptimizerRule
 from pipeline.paths import PACKAGE
-from pipeline.record import prediction_arrays, predictions, weight_arrays
+from pipeline.record import prediction_arrays, prediction_columns, weight_arrays
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import make_stacks, train_stack
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
@@ -97,7 +97,7 @@ def train_and_predict(changes: dict[str, Any]) -> None:
     for stack in make_stacks(runs, workers=2):
         for one, result in zip(stack, train_stack(stack, snapshots=[1]), strict=True):
             weight_arrays(result)
-            prediction_arrays(*predictions(one, result))
+            prediction_arrays(prediction_columns(one, result))
             fresh = one.dataset.input_scale.apply(one.dataset.X + 0.25)
             outputs = predict(fresh, result.final.matrices, result.final.biases, one.mode)
             one.dataset.target_scale.invert(outputs)

@@ -17,6 +17,8 @@ from tests.factory import config, run
 # --- fingerprint and cell ---------------------------------------------------------------------------------------
 
 GIVEN: dict[str, Any] = {"hidden": [], "scheme": "given", "weights": [[[1], [2], [3]]]}
+PARTED: dict[str, Any] = {"validation": 0.25, "test": 0.25}
+STRATIFIED: dict[str, Any] = {"test": 0.5, "stratify": True}
 UNIFORM: dict[str, Any] = {"scheme": "uniform"}
 DIVIDED: dict[str, Any] = {"scaling": "divide", "divide_by": 2, "target_scaling": "divide", "target_divide_by": [2]}
 
@@ -30,6 +32,10 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"targets": ["bought"]}, "data.digest"),
     ({}, {"rows": ["p", "q", "r", "s"]}, "data.digest"),
     ({}, {"name": "another"}, "data.name"),
+    ({}, {"drop": ["x0"]}, "data.drop"),
+    ({}, {"validation": 0.25}, "data.validation"),
+    ({}, {"test": 0.25}, "data.test"),
+    ({"test": 0.5}, {"stratify": True}, "data.stratify"),
     ({}, {"scaling": "max"}, "data.scaling"),
     ({}, {"target_scaling": "max"}, "data.target_scaling"),
     (DIVIDED, {"divide_by": 3}, "data.divide_by"),
@@ -83,7 +89,11 @@ def test_the_cell_changes_with_everything_but_the_seed(base: dict[str, Any], cha
 
 
 def test_the_changes_above_cover_every_key_of_the_identity() -> None:
-    keys = {key for base in ({}, GIVEN, UNIFORM, DIVIDED, MOMENTUM, STEPS) for key in run(**base).identity}
+    keys = {
+        key
+        for base in ({}, GIVEN, UNIFORM, DIVIDED, PARTED, STRATIFIED, MOMENTUM, STEPS)
+        for key in run(**base).identity
+    }
     assert keys == {key for _, _, key in CHANGES}
 
 

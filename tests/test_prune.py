@@ -178,3 +178,22 @@ def test_a_server_is_not_pruned_from_here() -> None:
 
     with pytest.raises(UserError, match=r"^The store is a server, which deletes nothing for good: run `seedbed"):
         find_waste("http://127.0.0.1:1", MlflowClient("http://127.0.0.1:1"), killed=False)
+
+
+def test_tables_go_with_their_last_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "my.csv").write_text("hours,score\n1,10\n2,12\n3,17\n", encoding="utf-8")
+    words = ["data=csv", "data.path=my.csv", "data.target=[score]", "training.epochs=3", "tracking.experiment=one"]
+    for seed in ("7", "8"):
+        assert in_process(["train", *words, f"seed={seed}"], made) == 0
+    (table,) = made.glob("mlflow-artifacts/datasets/*.npz")
+    os.utime(table, (time.time() - 7200,) * 2)
+    assert in_process(["prune", "--delete"], made) == 0
+    run_ids = trained(made)
+    client_of(made).delete_run(run_ids["7"])
+    assert in_process(["prune", "--delete"], made) == 0
+    assert table.exists()
+    client_of(made).delete_run(run_ids["8"])
+    capsys.readouterr()
+    assert in_process(["prune", "--delete"], made) == 0
+    assert "tables that no run was trained on" in capsys.readouterr().out
+    assert not table.exists()

@@ -132,6 +132,7 @@ def test_params_are_the_identity_as_text_and_the_size_of_the_network() -> None:
         "network.depth": "2",
         "network.width": "5",
         "network.n_params": "47",  # 3*4 + 4 + 4*5 + 5 + 5*1 + 1
+        "data.drop": "[]",
         "init.scheme": "normal",
         "init.scale": "1.0",
         "init.generator": "pcg64",

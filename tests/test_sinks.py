@@ -15,6 +15,7 @@ from pipeline.client import ClientSink
 from pipeline.database import ENGINES, prepare, watch_connections
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
 from pipeline.ui import server
+from tests.conftest import seedbed
 from tests.ports import own_port
 from tests.postgres import Server
 
@@ -239,3 +240,36 @@ def test_the_client_writes_the_same_rows_through_a_server(empty_store: Path, tmp
     for name in TABLES:
         assert bulk[name] == served[name], name
     assert edges(uris[0]) == edges(uris[1])
+
+
+@pytest.mark.parametrize("make", SINKS)
+def test_a_shared_file_is_kept_once_and_mended(make: Callable[[str], Sink], empty_store: Path) -> None:
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    experiment = experiment_in(uri, empty_store)
+    sink = make(uri)
+    ((_, run_id),) = sink.create(experiment, [ENTRY])
+    for content in (b"whole", b"whole", b"other"):
+        sink.keep_shared(experiment, "datasets", "0123.npz", content)
+        assert sink.read_shared(run_id, "datasets", "0123.npz") == content
+    with pytest.raises(OSError, match="4567"):
+        sink.read_shared(run_id, "datasets", "4567.npz")
+    sink.close()
+    assert [file.name for file in (empty_store / "the files" / "datasets").iterdir()] == ["0123.npz"]
+
+
+@pytest.mark.slow
+def test_a_table_goes_through_a_server_once_and_comes_back(empty_store: Path, tmp_path: Path) -> None:
+    """Files go through the server into a folder of its own, which the command knows nothing of."""
+    (tmp_path / "my.csv").write_text("hours,score\n1,10\n2,12\n3,17\n", encoding="utf-8")
+    port = own_port()
+    store = f"sqlite:///{empty_store}/mlflow.db"
+    with server(store, port, ["--serve-artifacts", "--artifacts-destination", str(tmp_path / "served")]):
+        where = f"tracking.uri=http://127.0.0.1:{port}"
+        words = ["data=csv", "data.path=my.csv", "data.target=[score]", "training.epochs=3", where]
+        for seed in (1, 2):
+            assert seedbed("train", *words, f"seed={seed}", cwd=tmp_path).returncode == 0
+        (tmp_path / "my.csv").unlink()
+        done = seedbed("reproduce", "experiment=my", where, cwd=tmp_path)
+        assert (done.returncode, "2 runs: all IDENTICAL" in done.stdout) == (0, True), done.stderr
+        assert seedbed("predict", "experiment=my", "hours=2", where, cwd=tmp_path).returncode == 0
+    assert len(list(tmp_path.glob("served/**/datasets/*.npz"))) == 1

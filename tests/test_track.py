@@ -367,7 +367,7 @@ def test_results_for_an_experiment_that_was_deleted_do_not_keep_others_from_work
     with opened(tracking) as store, broken(tracking):
         store.write(fingerprints(some), record_of(some))
     client = MlflowClient(tracking.uri)
-    experiment = client.get_experiment_by_name(tracking.experiment)
+    experiment = client.get_experiment_by_name(str(tracking.experiment))
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
     notes: list[str] = []

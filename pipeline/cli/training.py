@@ -24,7 +24,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
 
     Groups (swapped whole):
       experiment=   a file of experiments/ (see `seedbed list`)
-      data=         happiness, exam, first_column, cat_shop
+      data=         happiness, exam, first_column, cat_shop, digits, csv (a table of your own)
       init=         normal, uniform, xavier, he, given
       tracking=     mlflow, server (an MLflow server), none
       executor=     auto, serial, processes (with executor.workers=2; else one a core)
@@ -39,6 +39,9 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       tracking.uri=sqlite:///runs.db  tracking.experiment=NAME
       register=true   makes an MLflow model of the run (of a sweep: its best), as `seedbed register` does
       data.X=[[0,0],[0,1],[1,0],[1,1]]  data.y=[0,1,1,0]  data.scaling=none|max|divide|standard
+      data.drop=[sandwiches]  data.validation=0.2  data.test=0.1  data.stratify=true
+      data.path=my.csv  data.target=[score]  data.features=[hours,slept]  data.categorical=[city]   (data=csv)
+      data.task=regression|classes  data.missing=drop_rows|mean|median  data.groups=who  data.rows=name
 
     Hydra's options:
       --cfg job     print the composed config and stop (with --resolve, resolved)
@@ -48,6 +51,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
     For example:
       seedbed train experiment=happiness training.epochs=400
       seedbed train data=cat_shop network.hidden=[8] network.bias=true seed=3
+      seedbed train data=csv data.path=my.csv data.target=[score] data.validation=0.2
 
     The same config again is found in MLflow and not trained a second time, but with --force.
     """
@@ -68,7 +72,7 @@ def sweep(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       training.learning_rate=0.1,0.5,1       these
       'seed=range(0,10)'                     0 to 9
       'network.hidden=[4],[4,5]'             two architectures
-      'data=glob(*)'                         every choice of a group
+      'data=glob(*,exclude=csv)'             every choice of a group but one
 
     For example:
       seedbed sweep experiment=architectures

@@ -110,15 +110,15 @@ def paint_saturation(figure: Figure, again: Replay) -> None:
 
 def paint_predictions(figure: Figure, again: Replay) -> None:
     """A panel an output: a line a row over updates, in the data's units, with its target dotted."""
-    dataset = again.run.dataset
+    dataset, sample = again.run.dataset, again.run.sample
     shown = range(min(len(dataset.targets), MOST_PANELS))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-    predictions = dataset.target_scale.invert(again.predictions)
+    predictions = sample.target_scale.invert(again.predictions)
     for j, axes in zip(shown, panels, strict=True):
-        for row, name in enumerate(dataset.rows[:MOST_ROWS]):
+        for row, place in enumerate(sample.training.places[:MOST_ROWS]):
             look = {"color": COLORS[row % len(COLORS)], "linestyle": "-" if row < len(COLORS) else "-."}
-            axes.plot(again.moments, predictions[:, row, j], label=label(name), **look, **BEGINNING)
-            axes.axhline(dataset.raw_y[row, j], color=look["color"], linestyle=DOTTED, linewidth=1.1)
+            axes.plot(again.moments, predictions[:, row, j], label=label(dataset.rows[place]), **look, **BEGINNING)
+            axes.axhline(dataset.raw_y[place, j], color=look["color"], linestyle=DOTTED, linewidth=1.1)
         axes.set(title=title(again, "Predictions") if j == 0 else "", ylabel=label(dataset.targets[j]))
         axes.plot([], [], color=INK, linestyle=DOTTED, linewidth=1.1, label="targets")
         finish(axes, again)
@@ -127,7 +127,7 @@ def paint_predictions(figure: Figure, again: Replay) -> None:
 
 def notes(again: Replay) -> list[str]:
     """What is said below the rows' names."""
-    rows, outputs = len(again.run.dataset.rows), len(again.run.dataset.targets)
+    rows, outputs = len(again.run.sample.training.places), len(again.run.dataset.targets)
     said = []
     if rows > MOST_ROWS:
         said.append(f"first {MOST_ROWS} of {rows:,} rows")

@@ -18,6 +18,7 @@ from pipeline.address import absolute
 from pipeline.compare.links import server_of
 from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
 from pipeline.credentials import public_uri
+from pipeline.datasets import FOLDER
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.sink import Sink
@@ -100,7 +101,12 @@ class Results:
             with translated(self.shown_uri, about=f"file {name} of run {run_id}"):
                 return self.sink.read(run_id, name)
 
-        return KeptRun(run_id, str(run["fingerprint"]), read, str(run["numerics"]), int(run["updates"]), diverged_at)
+        def read_data(name: str) -> bytes:
+            with translated(self.shown_uri, about=f"{FOLDER}/{name}, which run {run_id} was trained on,"):
+                return self.sink.read_shared(run_id, FOLDER, name)
+
+        about = str(run["fingerprint"]), read, read_data, str(run["numerics"]), int(run["updates"]), diverged_at
+        return KeptRun(run_id, *about)
 
     def table(self, name: str) -> dict[str, Any]:
         """A JSON file of the sweep; empty if it is not there."""

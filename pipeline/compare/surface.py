@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.compare.drawing import label, number
 from pipeline.compare.replay import Replay
+from pipeline.data import filled
 from pipeline.network import predict
 from pipeline.record import PALETTE
 
@@ -27,13 +28,18 @@ CHUNK = 2**16  # predicted rows times widest layer, at a time
 def paint_surface(figure: Figure, replay: Replay) -> None:
     """A panel an output, in the data's units, with the rows on it."""
     dataset = replay.run.dataset
-    across, up = (axis_points(dataset.raw_X[:, j]) for j in range(2))
+    across, up = (axis_points(points(replay)[:, j]) for j in range(2))
     surfaces = predicted(replay, np.array(list(itertools.product(across, up))))
     shown = range(min(len(dataset.targets), MOST_PANELS))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     panels[0].set_title(f"Predictions of all pairs · {label(replay.name, 60)}")
     for j, axes in zip(shown, panels, strict=True):
         paint_panel(axes, replay, j, (across, up, surfaces[:, j].reshape(GRID, GRID).T))
+
+
+def points(replay: Replay) -> Array:
+    """The rows (n, 2) in the data's units, with what stands in for missing numbers."""
+    return filled(replay.run.dataset.raw_X, replay.run.sample.input_scale.fill)
 
 
 def axis_points(values: Array) -> Array:
@@ -45,13 +51,13 @@ def axis_points(values: Array) -> Array:
 
 def predicted(replay: Replay, rows: Array) -> Array:
     """The trained network's predictions (m, k) for rows (m, 2), both in the data's units."""
-    dataset, network = replay.run.dataset, replay.networks[-1]
+    run, sample, network = replay.run, replay.run.sample, replay.networks[-1]
     size = max(CHUNK // max(replay.run.sizes), 1)
     chunks = [
-        predict(dataset.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, replay.run.mode)
+        predict(sample.input_scale.apply(rows[i : i + size]), network.matrices, network.biases, run.mode)
         for i in range(0, len(rows), size)
     ]
-    return dataset.target_scale.invert(np.concatenate(chunks))
+    return sample.target_scale.invert(np.concatenate(chunks))
 
 
 def paint_panel(axes: Axes, replay: Replay, j: int, plane: tuple[Array, Array, Array]) -> None:
@@ -71,7 +77,7 @@ def paint_panel(axes: Axes, replay: Replay, j: int, plane: tuple[Array, Array, A
     bar = axes.figure.colorbar(colored, ax=axes)
     bar.set_label(f"predicted {label(dataset.targets[j])}")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(number))
-    x, y = dataset.raw_X.T
+    x, y = points(replay).T
     axes.scatter(
         x, y, s=60, c=targets, cmap=COLORS, vmin=levels[0], vmax=levels[-1], edgecolors="#000000", linewidths=1.2
     )
@@ -86,8 +92,9 @@ def name_rows(axes: Axes, replay: Replay, j: int) -> None:
     dataset = replay.run.dataset
     if len(dataset.rows) > MOST_NAMED:
         return
-    middle = (dataset.raw_X.min(axis=0) + dataset.raw_X.max(axis=0)) / 2
-    for name, place, target in zip(dataset.rows, dataset.raw_X, dataset.raw_y[:, j], strict=True):
+    places = points(replay)
+    middle = (places.min(axis=0) + places.max(axis=0)) / 2
+    for name, place, target in zip(dataset.rows, places, dataset.raw_y[:, j], strict=True):
         left = place[0] <= middle[0]
         axes.annotate(
             f"{label(name, 14)}: {number(target)}", (float(place[0]), float(place[1])), (8 if left else -8, 0),

@@ -44,8 +44,10 @@ def write_code(folder: Path) -> Path:
 
 
 def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
-    """All that a prediction takes: weights, the scales (columns,), the training range of each feature, names."""
-    dataset, (matrices, biases) = kept.dataset, kept.weights
+    """All that a prediction takes: weights, fills and scales (columns,), the training range of each feature, names."""
+    dataset, sample, (matrices, biases) = kept.dataset, kept.sample, kept.weights
+    low, high = kept.training_range
+    fill = sample.input_scale.fill
     return {
         "code": np.array(code_package()),
         "numerics": np.array(kept.numerics),
@@ -53,12 +55,13 @@ def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
         "layout": np.array(kept.mode.layout),
         "features": np.array(dataset.features),
         "targets": np.array(dataset.targets),
-        "low": dataset.raw_X.min(axis=0),
-        "high": dataset.raw_X.max(axis=0),
-        "input_offset": dataset.input_scale.offset,
-        "input_factor": dataset.input_scale.factor,
-        "target_offset": dataset.target_scale.offset,
-        "target_factor": dataset.target_scale.factor,
+        "low": low,
+        "high": high,
+        "input_fill": np.full_like(low, np.nan) if fill is None else fill,
+        "input_offset": sample.input_scale.offset,
+        "input_factor": sample.input_scale.factor,
+        "target_offset": sample.target_scale.offset,
+        "target_factor": sample.target_scale.factor,
         **{f"W{i}": matrix for i, matrix in enumerate(matrices)},
         **{f"b{i}": bias for i, bias in enumerate(biases)},
     }
@@ -66,10 +69,10 @@ def numbers(kept: KeptRun) -> dict[str, NDArray[Any]]:
 
 def metadata(kept: KeptRun, cell: str) -> dict[str, Any]:
     """What the model says of itself, in its MLmodel file: where it comes from, and how its numbers are meant."""
-    dataset = kept.dataset
-    low, high = dataset.raw_X.min(axis=0).tolist(), dataset.raw_X.max(axis=0).tolist()
-    inputs = zip(dataset.features, told_scale(dataset.input_scale), low, high, strict=True)
-    targets = zip(dataset.targets, told_scale(dataset.target_scale), strict=True)
+    dataset, sample = kept.dataset, kept.sample
+    low, high = (ends.tolist() for ends in kept.training_range)
+    inputs = zip(dataset.features, told_scale(sample.input_scale), low, high, strict=True)
+    targets = zip(dataset.targets, told_scale(sample.target_scale), strict=True)
     return {
         "seedbed": __version__,
         "run_id": kept.run_id,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from numpy.typing import NDArray
 
@@ -41,14 +42,16 @@ def registered_predictor(reader: Reader, text: str) -> Predictor:
 
 def predictor_of(arrays: Mapping[str, NDArray[Any]]) -> Predictor:
     """What predicts with the numbers of a model."""
-    inputs, targets = (Scale(arrays[f"{kind}_offset"], arrays[f"{kind}_factor"]) for kind in ("input", "target"))
+    fill = arrays["input_fill"]  # nan where nothing may be missing
+    inputs = Scale(arrays["input_offset"], arrays["input_factor"], fill)
+    targets = Scale(arrays["target_offset"], arrays["target_factor"])
     matrices, biases, mode = layers(arrays, "W"), layers(arrays, "b"), mode_of(arrays)
 
     def outputs(rows: Array) -> Array:
         return targets.invert(predict(inputs.apply(rows), matrices, biases, mode))
 
     features, predicted = (tuple(map(str, arrays[kind])) for kind in ("features", "targets"))
-    return Predictor(features, predicted, arrays["low"], arrays["high"], outputs)
+    return Predictor(features, predicted, arrays["low"], arrays["high"], outputs, fills=bool(np.isfinite(fill).any()))
 
 
 def mode_of(arrays: Mapping[str, NDArray[Any]]) -> Mode:

@@ -28,6 +28,7 @@ class Network(PythonModel):
         kept = self.kept
         matrices, biases = ([kept[f"{kind}{i}"] for i in range(len(kept)) if f"{kind}{i}" in kept] for kind in "Wb")
         rows = model_input[kept["features"].tolist()].to_numpy(dtype=np.float64)
+        rows = np.where(np.isnan(rows), kept["input_fill"], rows)
         scaled = (rows - kept["input_offset"]) / kept["input_factor"]
         mode = self.numerics.Mode(str(kept["numerics"]), tuple(map(str, kept["activations"])), str(kept["layout"]))
         outputs = self.numerics.predict(scaled, matrices, biases, mode)

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.kept import KeptRun
 from pipeline.prove.reasons import code_reasons, environment_of, reasons
-from pipeline.record import file_digest, prediction_arrays, predictions, read_npz, weight_arrays
+from pipeline.record import file_digest, prediction_arrays, prediction_columns, read_npz, weight_arrays
 from pipeline.stack import Result, make_stacks, train_stack
 from pipeline.train import Progress
 
@@ -110,7 +110,7 @@ def compare(kept: KeptRun, run: Run, result: Result) -> Proof:
 def arrays_of(run: Run, result: Result) -> dict[str, Arrays]:
     """The arrays of a run's files, by file."""
     curves = {**result.curves, "updates": np.arange(len(result.curves["loss"])) * result.every}
-    columns = prediction_arrays(*predictions(run, result))
+    columns = prediction_arrays(prediction_columns(run, result))
     return {"loss.npz": curves, "weights.npz": weight_arrays(result), "predictions.npz": columns}
 
 
