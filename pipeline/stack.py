@@ -95,7 +95,9 @@ def trajectory_key(run: Run) -> object:
     """Equal for runs of a stack that differ in nothing but epochs, where a shorter one is the beginning of a longer."""
     init = tuple((key, value) for key, value in run.identity.items() if key.startswith("init."))
     end = run.config.training.epochs if run.config.training.patience is not None else None
-    return init, run.config.seed, run.config.training.learning_rate, end
+    parts = {"training": run.sample.training, **run.sample.held} if run.sample.held else {}
+    rows = tuple((name, part.places.tobytes()) for name, part in parts.items())
+    return init, run.config.seed, run.config.training.learning_rate, end, rows
 
 
 def raw_sums(run: Run) -> tuple[str, ...]:

@@ -140,7 +140,6 @@ def test_shares_that_a_config_does_not_take(keys: dict[str, Any], sentence: str)
         DataConfig(**rows(4, 1, 1), **keys)
 
 
-@pytest.mark.xfail(reason="stack.trajectory_key does not know of parts: two samples train as one", strict=True)
 def test_runs_with_other_parts_are_other_trajectories() -> None:
     """The same rows, seed and sizes of parts, but other rows in them."""
     values = rows(40, 2, 2) | {"y": [[1, 0]] * 20 + [[0, 1]] * 20, "test": 0.5, "epochs": 5}
