@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.config import wrong_value
+from pipeline.checks import wrong_value
 from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 

@@ -18,8 +18,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pipeline.checks import TAKES
 from pipeline.compose import SECTIONS, checked, resolved, run_config
-from pipeline.config import TAKES, RunConfig
+from pipeline.config import RunConfig
 
 LEAVES = TAKES.keys() - SECTIONS.keys()
 MOST_TEMPLATES = 64

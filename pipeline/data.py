@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig, check, shown
+from pipeline.checks import check, shown
+from pipeline.config import DataConfig
 from pipeline.errors import UserError
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.config import shown
+from pipeline.checks import shown
 from pipeline.errors import UserError
 
 LONGEST_FILE_NAME = 255  # bytes

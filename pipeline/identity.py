@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig, check
+from pipeline.checks import check
+from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.layout import layout_of

@@ -8,9 +8,10 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import DictConfig
 
 from pipeline.app import is_forced
+from pipeline.checks import shown
 from pipeline.compose import plain_words
 from pipeline.composer import Composer
-from pipeline.config import DataConfig, shown
+from pipeline.config import DataConfig
 from pipeline.data import Dataset
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import experiment_files, swept

@@ -15,7 +15,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import InitConfig, shown
+from pipeline.checks import shown
+from pipeline.config import InitConfig
 from pipeline.console import LINE_EVERY, counted, duration, err, out, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import compose_run

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig, is_number, shown
+from pipeline.checks import is_number, shown
+from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.kept import KeptRun
 from pipeline.network import predict

@@ -19,7 +19,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from pipeline.config import TAKES, one_of, shown, wrong_value
+from pipeline.checks import TAKES, one_of, shown, wrong_value
 from pipeline.errors import UserError
 from pipeline.identity import is_secret
 from pipeline.paths import find

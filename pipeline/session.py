@@ -284,8 +284,7 @@ class Parent:
         from pipeline.compare.earlier import holds
         from pipeline.compare.links import Parent as Kept
 
-        outcomes, with_report = list(self.ended.values()), self.plan.runs[0].config.tracking.report
-        kept = None
+        outcomes, with_report, kept = list(self.ended.values()), self.plan.runs[0].config.tracking.report, None
         if self.store and self.run_id and not self.store.waiting:
             where = self.store.uri, self.store.experiment, self.run_id
             kept = Kept(*where, self.name, self.command, self.question)
@@ -378,8 +377,8 @@ def told_loss(run: Run, metrics: Mapping[str, float]) -> str:
     """The final loss in words, and the lowest where that is another."""
     if "result/final_loss" not in metrics:
         return "no finite loss"
-    final, best = metrics["result/final_loss"], metrics["result/best_loss"]
-    lowest = "" if best == final else f" (lowest {best:.6g})"
+    final = metrics["result/final_loss"]
+    lowest = "" if (best := metrics["result/best_loss"]) == final else f" (lowest {best:.6g})"
     return f"{run.config.training.loss} {final:.6g}{lowest}"
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CONTROL, DataConfig, check, is_text, shown
+from pipeline.checks import CONTROL, check, is_text, shown
+from pipeline.config import DataConfig
 from pipeline.data import FILLS, Dataset, build_dataset, check_known, make_dataset
 from pipeline.errors import UserError
 

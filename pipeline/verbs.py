@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import shown
+from pipeline.checks import shown
 from pipeline.console import Display, out, say, short, warn
 from pipeline.credentials import public_uri
 from pipeline.errors import FailedRunsError, UserError

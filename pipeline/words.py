@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quoted
 from hydra.errors import HydraException
 
 from pipeline.app import FORCE, run_hydra
-from pipeline.config import TAKES, one_of, shown, wrong_value
+from pipeline.checks import TAKES, one_of, shown, wrong_value
 from pipeline.credentials import has_secret, hidden, public_uri, redacted
 from pipeline.errors import UserError
 from pipeline.identity import SECRET_SECTIONS, is_secret

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.checks import TAKES, is_number, shown, wrong_value
 from pipeline.compose import SECTIONS
-from pipeline.config import TAKES, RunConfig, is_number, shown, wrong_value
+from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from tests.factory import PROPERTY, config
 

@@ -23,9 +23,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
+from pipeline.checks import check_model_name
 from pipeline.compare.cells import cell_table
 from pipeline.compare.metric import Metric, metric_of, scored
-from pipeline.config import check_model_name
 from pipeline.database import close_connections
 from pipeline.errors import UserError
 from pipeline.files import local_path

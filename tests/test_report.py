@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.checks import shown
 from pipeline.compare.comparison import compare
 from pipeline.compare.report import Drawn, draw_best, report
 from pipeline.compare.results import Results, Selection, read_results
-from pipeline.config import shown
 from tests.conftest import in_process, seedbed
 from tests.test_compare import swept, uri  # noqa: F401  # a fixture
 from tests.test_continuing import GROWING

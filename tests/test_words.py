@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from pipeline import __version__
+from pipeline.checks import TAKES
 from pipeline.cli import cli
-from pipeline.config import TAKES
 from pipeline.sentences import GROUPS, SECTIONS
 from tests.conftest import in_process, seedbed
 

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.address import store_uri
+from pipeline.checks import shown
 from pipeline.compare.closing import keep_report
 from pipeline.compare.comparison import Comparison, check_column, compare, keys_to_choose, runs_with
 from pipeline.compare.effects import heat_map
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.tables import print_all, print_map
 from pipeline.compare.wording import counted, level
-from pipeline.config import shown
 from pipeline.console import say
 from pipeline.errors import UserError
 from pipeline.files import add_files, check_file_name

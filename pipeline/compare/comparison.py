@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pipeline.address import store_uri
+from pipeline.checks import shown
 from pipeline.compare.cells import cell_table, swept_keys
 from pipeline.compare.effects import Effects, effects
 from pipeline.compare.metric import Metric, metric_of
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.verdicts import Verdicts, verdicts
-from pipeline.config import shown
 from pipeline.errors import UserError
 
 PARAMS = ("seed", "numerics", "cell")  # keys without a dot that one may group by

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.checks import shown
 from pipeline.compare.portrait import left_out, pictures
 from pipeline.compare.replay import Replay, replay, updates_of
-from pipeline.config import shown
 from pipeline.console import Display, say, warn
 from pipeline.errors import UserError
 from pipeline.files import add_files

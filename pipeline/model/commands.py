@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.address import DEFAULT_URI, store_uri
+from pipeline.checks import check_model_name
 from pipeline.compare.links import short_path
 from pipeline.compare.results import Selection, read_results
-from pipeline.config import TrackingConfig, check_model_name
+from pipeline.config import TrackingConfig
 from pipeline.console import say, warn
 from pipeline.errors import UserError
 from pipeline.model.choose import Choice, best_run, named_run

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.address import absolute
 from pipeline.api import MlflowException, get_artifact_repository
-from pipeline.config import shown
+from pipeline.checks import shown
 from pipeline.console import warn
 from pipeline.data import Scale
 from pipeline.errors import UserError
