@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import commands, large, plot, show, sweeps, tracking, training
+from benchmarks import commands, digits, large, plot, show, sweeps, tracking, training
 from benchmarks.contenders import CONTENDERS
 from benchmarks.verdict import Results
 
-PARTS = ("training", "cores", "sweeps", "commands", "tracking")
+PARTS = ("training", "cores", "sweeps", "digits", "commands", "tracking")
 FOLDER = Path("bench")
 WIDE = 120  # where output is no terminal, tables are not squeezed
 
@@ -45,7 +45,7 @@ class Settings:
 QUICK = {
     "contenders": tuple(name for name in CONTENDERS if name != "torch-vmap"),
     "ways": ("usual", "batched", "seedbed", "seedbed-none"),
-    "parts": ("training", "sweeps", "commands", "tracking"),
+    "parts": ("training", "sweeps", "digits", "commands", "tracking"),
     "runs": (1, 1024),
     "updates": 100,
     "rounds": 2,
@@ -134,6 +134,8 @@ def measure(settings: Settings, report: Callable[[str], None]) -> Results:
                 settings.ways, (settings.few, settings.many), updates, settings.sweep_rounds, report
             )
             results.sweeps += found
+    if "digits" in settings.parts:
+        results.digits = digits.measure(settings.quick, report)
     if "cores" in settings.parts:
         report(f"two cores against one: 2,000 runs of {settings.core_epochs:,} epochs")
         results.cores = commands.two_cores(2000, settings.core_epochs, settings.sweep_rounds)

@@ -48,6 +48,7 @@ def tables(results: Results) -> Iterator[Table | str]:
         yield tracking_table(results.tracking)
     for name, reason in results.tracking.left_out.items():
         yield f"{ROWS[name].title}, {ROWS[name].place}: left out, {reason}"
+    yield from digits_notes(results)
     yield from large_notes(results)
     yield from command_notes(results)
     if results.load:
@@ -114,6 +115,16 @@ def tracking_table(tracking: Tracking) -> Table:
         told = f"{short(cost.median)} [dim]±{cost.spread:.0%}[/dim]"
         made.add_row(row.title, row.place, f"{row.runs}", told, short(ratio) if ratio else "")
     return made
+
+
+def digits_notes(results: Results) -> Iterator[str]:
+    """What the sweep on digits took, here and there."""
+    if "left_out" in results.digits:
+        yield f"digits: {results.digits['left_out']}"
+    elif results.digits:
+        runs, epochs, ours, theirs = (results.number("digits", key) for key in ("runs", "epochs", "seedbed", "sklearn"))
+        yield f"Digits, {runs:,.0f} runs of {epochs:.0f} epochs in mini-batches, whole command, new store: {ours:.0f} s;"
+        yield f"scikit-learn in workers with MLflow: {theirs:.0f} s."
 
 
 def large_notes(results: Results) -> Iterator[str]:
@@ -184,6 +195,7 @@ def as_json(results: Results, settings: Mapping[str, Any]) -> dict[str, Any]:
             "left_out": results.tracking.left_out,
             **results.large,
         },
+        "digits": dict(results.digits),
         "load": results.load,
         "verdict": [asdict(said) for said in judge(results)],
     }
