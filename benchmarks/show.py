@@ -123,7 +123,7 @@ def digits_notes(results: Results) -> Iterator[str]:
         yield f"digits: {results.digits['left_out']}"
     elif results.digits:
         runs, epochs, ours, theirs = (results.number("digits", key) for key in ("runs", "epochs", "seedbed", "sklearn"))
-        yield f"Digits, {runs:,.0f} runs of {epochs:.0f} epochs in mini-batches, whole command, new store: {ours:.0f} s;"
+        yield f"Digits, {runs:,.0f} runs of {epochs:.0f} epochs in mini-batches, command and new store: {ours:.0f} s;"
         yield f"scikit-learn in workers with MLflow: {theirs:.0f} s."
 
 
