@@ -196,7 +196,7 @@ def test_the_python_functions_take_a_frame_or_a_store(swept: Path) -> None:
             "metric=nothing is nothing that these runs have: choose from final_loss, best_loss, updates",
         ),
         (["metric=seed"], "metric=seed is nothing that these runs have: choose from final_loss"),
-        (["by=nothing"], "by=nothing is nothing that these runs have: choose from cell, data.digest, data.name"),
+        (["by=nothing"], "by=nothing is nothing that these runs have: choose from cell, data.digest, data.drop, "),
         (["threshold=low"], "threshold is low, but it must be a number: a loss to reach."),
         (["threshold=.nan"], "threshold is nan, but it must be a number"),
         (["sort=nothing"], "sort=nothing is no column: choose from cell, network.hidden, training.epochs"),
@@ -243,3 +243,15 @@ def test_a_frame_without_the_metric_is_refused() -> None:
     runs = pd.DataFrame({"final_loss": [1.0], "seed": [0], "cell": ["a"], "status": ["FINISHED"]})
     with pytest.raises(UserError, match="metric=other is nothing that these runs have"):
         compare(runs, "other")
+
+
+def test_runs_with_rows_held_out_are_compared_by_those(empty_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", "data=cat_shop", "seed=range(0,5)", "network.hidden=[2],[3]", "data.validation=0.5"]
+    assert in_process([*words, "training.epochs=3"], empty_store) == 0
+    assert "Val loss of 2 cells" in capsys.readouterr().out
+    assert in_process(["compare"], empty_store) == 0
+    assert "Val loss of 2 cells" in capsys.readouterr().out
+    assert in_process(["compare", "metric=final_loss"], empty_store) == 0
+    assert "Final loss of 2 cells" in capsys.readouterr().out
+    assert in_process(["register", "name=held"], empty_store) == 0
+    assert "val loss" in capsys.readouterr().out

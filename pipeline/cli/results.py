@@ -87,7 +87,7 @@ def compare(words: tuple[str, ...], form: str, most: int) -> None:
       tracking.uri=URI          the store; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
 
     WORDS (how):
-      metric=final_loss         or best_loss, updates, final_mse, ...
+      metric=final_loss         or val_loss (usual with validation rows), best_loss, val_accuracy, ...
       by=network.hidden         group by one or more keys instead of by cell: by=network.hidden,training.epochs
       threshold=0.01            also say how many updates it takes until the loss is as low as that
       map=network.hidden,seed   instead of all this the median by two keys

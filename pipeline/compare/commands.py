@@ -97,8 +97,7 @@ def compared(values: Mapping[str, Any]) -> tuple[Results, Comparison]:
         raise UserError("Choose runs by sweep= or by filter=, not both.")
     threshold = threshold_of(values.get("threshold"))
     results = read_results(store_uri(values.get("tracking.uri")), selection)
-    metric = values.get("metric", "final_loss")
-    return results, compare(runs_with(results, threshold), str(metric), keys_of(values.get("by")))
+    return results, compare(runs_with(results, threshold), texted(values, "metric"), keys_of(values.get("by")))
 
 
 def threshold_of(value: object) -> float | None:

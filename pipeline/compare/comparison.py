@@ -32,16 +32,21 @@ class Comparison:
 
     @property
     def is_default(self) -> bool:
-        """True if it is the comparison that a sweep ends with: of cells, by the final loss, without a threshold."""
-        return not self.by and self.metric.name == "final_loss" and "reached_at" not in self.runs
+        """True if it is the comparison that a sweep ends with: of cells, by the usual metric, without a threshold."""
+        return not self.by and self.metric.name == usual_metric(self.runs) and "reached_at" not in self.runs
 
 
-def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = ()) -> Comparison:
-    """Compares the runs of a frame (see results.py) by a metric, by cell or grouped by keys.
+def usual_metric(runs: pd.DataFrame) -> str:
+    """What runs are compared by unless something else is asked for: rows held out to validate, if there are any."""
+    return "val_loss" if "val_loss" in runs and runs["val_loss"].notna().any() else "final_loss"
+
+
+def compare(runs: pd.DataFrame, metric: str | None = None, by: Sequence[str] = ()) -> Comparison:
+    """Compares the runs of a frame (see results.py) by a metric (None: usual_metric), by cell or grouped by keys.
 
     Raises UserError if no run has such a metric or such keys.
     """
-    name = metric.removeprefix("result/")
+    name = usual_metric(runs) if metric is None else metric.removeprefix("result/")
     check_column("metric", name, metrics_of(runs))
     for key in by:
         check_column("by", key, keys_to_choose(runs))
@@ -63,7 +68,7 @@ def compare(runs: pd.DataFrame, metric: str = "final_loss", by: Sequence[str] = 
 def compare_sweep(
     selection: Selection | None = None,
     uri: str | None = None,
-    metric: str = "final_loss",
+    metric: str | None = None,
     by: Sequence[str] = (),
     threshold: float | None = None,
 ) -> Comparison:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare.cells import cell_table, swept_keys
-from pipeline.compare.comparison import caution, check_column, metrics_of
+from pipeline.compare.comparison import caution, check_column, metrics_of, usual_metric
 from pipeline.compare.metric import Metric, metric_of, scored
 from pipeline.compare.results import Results
 from pipeline.console import counted
@@ -43,12 +43,12 @@ def named_run(reader: Reader, run_id: str) -> Choice:
     )
 
 
-def best_run(results: Results, by: str = "final_loss") -> Choice:
+def best_run(results: Results, by: str | None = None) -> Choice:
     """The run that wins: of the cell with the best median over its seeds, the best seed. Diverged runs never win.
 
-    `by` is a result of the runs. Raises UserError if they have no such result, or all of them diverged.
+    `by` is a result of the runs, None the usual one. Raises UserError if they have no such result, or all diverged.
     """
-    name = by.removeprefix("result/")
+    name = usual_metric(results.runs) if by is None else by.removeprefix("result/")
     check_column("metric", name, metrics_of(results.runs))
     metric = metric_of(results.runs, name)
     runs = scored(results.runs, metric)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.address import DEFAULT_URI, store_uri
 from pipeline.checks import check_model_name
+from pipeline.compare.commands import texted
 from pipeline.compare.links import short_path
 from pipeline.compare.results import Selection, read_results
 from pipeline.config import TrackingConfig
@@ -38,7 +39,7 @@ def register_by_words(words: Sequence[str]) -> None:
         choice = named_run(reader, values["run"])
     else:
         results = read_results(reader.uri, Selection(values.get("sweep"), values.get("experiment")))
-        choice = best_run(results, str(values.get("metric", "final_loss")))
+        choice = best_run(results, texted(values, "metric"))
     register_and_tell(reader, choice, values.get("name"))
 
 
