@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.compare.diagram import Diagram
 from pipeline.compare.drawing import INK, WIDTH, draw, label, log_values, updates_across
-from pipeline.compare.replay import HIGH, LOW, Replay, replay
+from pipeline.compare.replay import Replay, replay
 from pipeline.compare.surface import MOST_PANELS, paint_surface
 from pipeline.kept import KeptRun
 from pipeline.record import PALETTE
@@ -103,7 +103,7 @@ def paint_saturation(figure: Figure, again: Replay) -> None:
         name = f"hidden layer {layer + 1} ({size})"
         color = COLORS[layer % len(COLORS)]
         axes.plot(again.moments, 100 * again.saturated[:, layer], color=color, label=name, **BEGINNING)
-    axes.set(title=title(again, "Saturated units"), ylabel=f"% of outputs < {LOW} or > {HIGH}", ylim=(-3, 103))
+    axes.set(title=title(again, "Saturated units"), ylabel="% of outputs with hardly a slope", ylim=(-3, 103))
     finish(axes, again)
     key(axes)
 

@@ -35,7 +35,7 @@ CAPTIONS = {
     "predictions.svg": "Predictions of each row over the updates; dashed: the targets.",
     "surface.svg": "Predictions for all values of the two features; dots: the rows.",
     "gradients.svg": "Norm of each layer's gradient.",
-    "saturation.svg": "Share of each hidden layer's outputs that are below 0.01 or above 0.99.",
+    "saturation.svg": "Share of each hidden layer's outputs where the activation's slope is below 4 % of its largest.",
 }
 ABOUT_BAND = "Line: median over the seeds. Dark band: the middle half of them; light band: all."
 
