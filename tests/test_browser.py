@@ -134,9 +134,14 @@ class Watch:
     def over(self, context: BrowserContext) -> BrowserContext:
         """A context whose pages, new tabs too, are watched."""
         context.on("console", self.said)
-        context.on("weberror", lambda error: self.wrong.append(str(error.error)))
+        context.on("weberror", lambda error: self.failed(str(error.error)))
         context.on("request", self.asked)
         return context
+
+    def failed(self, text: str) -> None:
+        """Notes an error of a page's script, unless it is the notice that a chart is sized in the next frame."""
+        if "ResizeObserver loop" not in text:
+            self.wrong.append(text)
 
     def said(self, message: ConsoleMessage) -> None:
         """Notes an error that a page printed."""
