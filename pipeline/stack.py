@@ -113,7 +113,7 @@ def chunks(group: list[list[Run]], share: int, curve_bytes: int, starts: Starts)
     """
     group = sorted(group, key=lambda runs: epochs_left(runs, starts), reverse=True)
     first = group[0][0]
-    room = curve_bytes // (8 * (max(map(longest_of, group)) + 1) * len(curves_of(first)))
+    room = curve_bytes // (8 * (max(map(longest_of, group)) + 1) * len({curve.key for curve in curves_of(first)}))
     least, narrow = (LANES, NARROW) if first.layout == "runs_last" else (1, 1)
     count = math.ceil(len(group) / max(least, min(best_width(pace_of(first), len(group)), room)))
     share = min(share, math.ceil(len(group) / narrow))

@@ -179,17 +179,18 @@ def test_numerics_code_that_was_edited_since_is_named(factor: str, verdict: str,
     root = tmp_path / "checkout"
     for folder in ("pipeline", "conf", "experiments"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    network = root / "pipeline" / "network.py"
-    before, step = network.read_text(encoding="utf-8"), "[partial(np.multiply, gradient, rates, gradient),"
+    optimizer = root / "pipeline" / "optimizer.py"
+    step = "            partial(np.multiply, gradient, self._rates, gradient),"
+    before = optimizer.read_text(encoding="utf-8")
     after = before.replace(step, f"{step} partial(np.multiply, gradient, np.array({factor}), gradient),")
     assert after != before
-    network.write_text(after, encoding="utf-8")
+    optimizer.write_text(after, encoding="utf-8")
     words = [sys.executable, "-m", "pipeline", "reproduce", "experiment=exam", "--sample", "2"]
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(words, cwd=store, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == int(verdict == "DIFFERENT"), done.stderr
     assert verdict in done.stdout
-    assert "The numerics code has changed since (network.py)." in done.stdout
+    assert "The numerics code has changed since (optimizer.py)." in done.stdout
     assert re.search(r"The run was made at commit \w{12}.*: `git checkout \w{12}` has that code\.", done.stdout)
 
 
