@@ -63,5 +63,9 @@ def test_it_is_made_again_with_another_seed_another_question_or_a_lost_file(
     assert BEFORE not in capsys.readouterr().out
     assert in_process(WORDS, empty_store) == 0
     assert BEFORE in capsys.readouterr().out
+    (file,) = empty_store.glob(f"**/{parents(empty_store)[-1].info.run_id}/artifacts/comparison.json")
+    file.write_bytes(b"not what it was")
+    assert in_process(WORDS, empty_store) == 0
+    assert BEFORE not in capsys.readouterr().out
     assert in_process([*WORDS, "--force"], empty_store) == 0
     assert BEFORE not in capsys.readouterr().out

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.compare.results import Selection, read_results
 from pipeline.environment import command_line, environment
@@ -72,7 +73,7 @@ def test_the_command_says_identical(store: Path, capsys: pytest.CaptureFixture[s
     assert text.count("IDENTICAL") == 3 + 1
     assert told(["reproduce", "--sample", "3", "--stacked"], store, capsys) == text, "the same sample each time"
     run_id = kept_runs(store, experiment="exam")[0].run_id
-    assert "training 1 run of 1 again" in told(["reproduce", f"run={run_id}"], store, capsys)
+    assert "training 1 run again" in told(["reproduce", f"run={run_id}"], store, capsys)
 
 
 def test_another_processor_makes_no_difference(store: Path) -> None:
@@ -227,11 +228,12 @@ def test_runs_differ_in_what_they_differ_in(store: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["reproduce", "run=nothing"], "has no run to compare"),
+        (["reproduce", "run=nothing"], "run=nothing cannot be read from"),
+        (["reproduce", "sweep=nothing"], "There is no sweep nothing in"),
         (["reproduce", "run=1", "sweep=2"], "Choose by run= or by sweep= and experiment=, not both."),
         (["reproduce", "--sample", "0"], "--sample"),
         (["diff", "one"], "Name two runs by their ids: 1 were given."),
-        (["diff", "one", "other"], "has no run to compare"),
+        (["diff", "one", "other"], "run=one cannot be read from"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -241,6 +243,31 @@ def test_what_cannot_be_is_one_sentence(
     assert text.startswith("error: ")
     assert sentence in text
     assert text.count("\n") == 1
+
+
+def test_each_run_that_is_named_must_be_one(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep's own run, or one run that is not there among others that are, is an error and no proof."""
+    parent = read_results(uri(store), Selection()).parent
+    run_id = kept_runs(store, experiment="exam")[0].run_id
+    assert parent is not None
+    for words in (["reproduce", f"run={run_id},nothing"], ["diff", run_id, "nothing"]):
+        assert "run=nothing cannot be read from" in told(words, store, capsys, 1)
+    for words in (["reproduce", f"run={parent.run_id}"], ["diff", parent.run_id, run_id]):
+        assert "is no trained run (a sweep's parent?)" in told(words, store, capsys, 1)
+
+
+def test_runs_that_were_forced_are_two(empty_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They have one fingerprint; who names both means both."""
+    words = ["train", "data=exam", "training.epochs=3", "tracking.experiment=forced", "--force"]
+    assert [in_process(words, empty_store) for _ in range(2)] == [0, 0]
+    capsys.readouterr()
+    client = MlflowClient(uri(empty_store))
+    experiment = client.get_experiment_by_name("forced")
+    assert experiment is not None
+    ids = [one.info.run_id for one in client.search_runs([experiment.experiment_id])]
+    assert len(ids) == 2
+    assert told(["reproduce", f"run={','.join(ids)}"], empty_store, capsys).count("IDENTICAL") == 2 + 1
+    assert "The same: config, data, code, environment, result." in told(["diff", *ids], empty_store, capsys)
 
 
 def test_ulps() -> None:

@@ -29,7 +29,8 @@ class Left:
 
 def digest_of(outcomes: Sequence[Outcome], parent: Parent, with_report: bool) -> str:
     """16 hex digits of all that decides a comparison: the runs, what was asked, and the code that compares."""
-    sources = [file.read_bytes() for file in sorted((PACKAGE / "compare").glob("*.*"))]
+    files = sorted(file for file in (PACKAGE / "compare").iterdir() if file.suffix in (".py", ".j2"))
+    sources = [file.read_bytes() for file in files]
     asked = [parent.command, parent.question, str(with_report)]
     ids = sorted(str(outcome.run_id) for outcome in outcomes)
     return hashlib.sha256(b"\0".join([*sources, *(text.encode() for text in (*asked, *ids))])).hexdigest()[:16]
@@ -70,7 +71,10 @@ def copied(sink: Sink, parent: Parent, digest: str, with_report: bool) -> bool:
     files = {name: sink.read(earlier, name) for name in names}
     # What points at the earlier sweep's run points at this one's.
     files[FILE] = files[FILE].replace(earlier.encode(), parent.run_id.encode())
-    left = Left(**json.loads(files[FILE]))
+    try:
+        left = Left(**json.loads(files[FILE]))
+    except (ValueError, TypeError):  # somebody changed the file
+        return False
     sink.change([Change(parent.run_id, tags={**left.tags, TAG: digest}, files=files)])
     sink.tag_experiment(parent.experiment.experiment_id, left.experiment_tags)
     say(left.sentence)

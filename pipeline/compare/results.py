@@ -33,14 +33,12 @@ CONSTANTS = {"True": True, "False": False, "None": None}
 class Selection:
     """Which runs to compare: those of a sweep (the latest, or by its name or run id), of an experiment, or a filter's.
 
-    Or `runs`, by their ids. `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means
-    all of its FINISHED runs.
+    `filter` is one of MLflow's, for its search of runs. An experiment without a sweep means all of its FINISHED runs.
     """
 
     sweep: str | None = None
     experiment: str | None = None
     filter: str | None = None
-    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,6 @@ def select(sink: Sink, uri: str, selection: Selection) -> Results:
 
 def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:
     """The sweep's parent if one is selected, what to call the selection, and its run ids."""
-    if selection.runs:
-        return None, "Run " + ", ".join(selection.runs), list(selection.runs)
     experiment = selection.experiment
     if experiment is not None and (found := sink.experiment(experiment)) is None:
         known = ", ".join(dict.fromkeys(parent.experiment for parent in source.parents())) or "none"

@@ -2,18 +2,21 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.address import store_uri
-from pipeline.compare.results import Results, Selection, read_results
+from pipeline.compare.commands import texted
+from pipeline.compare.results import Selection, read_results
 from pipeline.console import Display, counted, out, say
 from pipeline.errors import FailedRunsError, UserError
+from pipeline.kept import KeptRun
 from pipeline.prove.again import Proof, prove
 from pipeline.prove.differ import differences, parts_alike
-from pipeline.verbs import check_keys, key_values
+from pipeline.verbs import check_keys, key_values, open_reader
 
 KEYS = ("run", "sweep", "experiment", "tracking.uri")
 MOST_LISTED = 20
@@ -23,10 +26,8 @@ def reproduce(words: Sequence[str], sample: int, everything: bool, stacked: bool
     """Trains kept runs again and says whether they are identical. Raises FailedRunsError if one is not."""
     values = key_values(words)
     check_keys(values, KEYS)
-    results = chosen(values)
-    run_ids = results.run_ids if everything or "run" in values else sampled(results, sample)
-    kept = [results.kept(run_id) for run_id in run_ids]
-    say(f"{results.title} in {results.shown_uri}: training {counted(len(kept), 'run')} of {len(results.runs):,} again.")
+    kept, told = named(values) if "run" in values else drawn(values, None if everything else sample)
+    say(f"{told}: training {counted(len(kept), 'run')} again.")
     with Display(0, sum(one.updates for one in kept)) as display:
         proofs = prove(kept, stacked, lambda updates: display.report(updates, ()))
     print_proofs(proofs)
@@ -37,22 +38,28 @@ def reproduce(words: Sequence[str], sample: int, everything: bool, stacked: bool
     say(f"{counted(len(proofs), 'run')}: all IDENTICAL, to the bit." if len(proofs) > 1 else "To the bit.")
 
 
-def chosen(values: dict[str, str]) -> Results:
-    """The runs that the words name: one, several, or those of a sweep or an experiment; else the latest sweep's."""
-    uri = store_uri(values.get("tracking.uri"))
-    if "run" not in values:
-        return read_results(uri, Selection(values.get("sweep"), values.get("experiment")))
+def named(values: dict[str, Any]) -> tuple[list[KeptRun], str]:
+    """The runs of these ids, and where they are. Raises UserError for one that is no finished run."""
     if "sweep" in values or "experiment" in values:
         raise UserError("Choose by run= or by sweep= and experiment=, not both.")
-    return read_results(uri, Selection(runs=tuple(part.strip() for part in values["run"].split(","))))
+    reader = open_reader(values)
+    run_ids = dict.fromkeys(part.strip() for part in str(values["run"]).split(","))
+    return [reader.run(run_id) for run_id in run_ids], reader.shown_uri
 
 
-def sampled(results: Results, sample: int) -> list[str]:
-    """Some of the runs, drawn by the selection's name: the same ones each time."""
-    if len(results.run_ids) <= sample:
-        return results.run_ids
-    drawn = set(random.Random(results.title).sample(results.run_ids, sample))  # noqa: S311  # no secret
-    return [run_id for run_id in results.run_ids if run_id in drawn]
+def drawn(values: dict[str, Any], sample: int | None) -> tuple[list[KeptRun], str]:
+    """Runs of a sweep or an experiment, else of the latest sweep, and what was chosen.
+
+    At most `sample` of them, drawn by the selection's name: the same ones each time.
+    """
+    selection = Selection(texted(values, "sweep"), texted(values, "experiment"))
+    results = read_results(store_uri(values.get("tracking.uri")), selection)
+    run_ids = results.run_ids
+    if sample is not None and len(run_ids) > sample:
+        chosen = set(random.Random(results.title).sample(run_ids, sample))  # noqa: S311  # no secret
+        run_ids = [run_id for run_id in run_ids if run_id in chosen]
+    told = f"{results.title} in {results.shown_uri}, {counted(len(results.runs), 'run')}"
+    return [results.kept(run_id) for run_id in run_ids], told
 
 
 def print_proofs(proofs: Sequence[Proof]) -> None:
@@ -87,11 +94,8 @@ def diff(words: Sequence[str]) -> None:
     check_keys(values, ("tracking.uri",))
     if len(run_ids) != 2:
         raise UserError(f"Name two runs by their ids: {len(run_ids)} were given.")
-    results = read_results(store_uri(values.get("tracking.uri")), Selection(runs=tuple(run_ids)))
-    missing = [run_id for run_id in run_ids if run_id not in results.run_ids]
-    if missing:
-        raise UserError(f"There is no finished run {missing[0]} in {results.shown_uri}: choose another.")
-    lines = differences(*(results.kept(run_id) for run_id in run_ids))
+    reader = open_reader(values)
+    lines = differences(*(reader.run(run_id) for run_id in run_ids))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("part", "what", run_ids[0][-8:], run_ids[1][-8:]):
         table.add_column(name, overflow="fold")
