@@ -4,6 +4,7 @@
     rows          (n, units, lanes)                      (lanes, n, units)
     matrices      (in, out, lanes)                       (lanes, in, out)
     biases        (1, out, lanes)                        (lanes, 1, out)
+    all weights   (count, lanes)                         (lanes, count)
     shared rows   (n, units, 1)                          (1, n, units)
 
 Runs last, a NumPy call is one loop over all runs, and contractions over a small axis are products that are added up in
@@ -21,6 +22,7 @@ import numpy as np
 
 from pipeline.program import Array, Program, buffer
 
+BLOCK_ROWS = 128  # rows that are looked at together: few enough for the cache, enough for BLAS
 LANES = 8  # float64s in a cache line, and in the widest vector registers
 MOST_BLAS_TERMS = 64  # up to here BLAS adds up in an order that does not depend on the number of runs (tested)
 SMALL = 2**15  # products of a contraction, 256 KiB: up to here fewer calls count for more than the cache
@@ -57,13 +59,25 @@ class RunsLast:
         """An array of this layout, with its runs in the last axis."""
         return array
 
-    def per_run(self, values: Array) -> Array:
-        """Numbers of runs, (lanes,), in a shape that broadcasts to all arrays."""
-        return values
+    def flat(self, count: int, lanes: int) -> tuple[int, int]:
+        """The shape of `count` weights of each run."""
+        return count, lanes
 
-    def first_rows(self, array: Array, n: int) -> Array:
-        """The first n rows."""
-        return array[:n]
+    def part(self, flat: Array, places: slice, shape: tuple[int, int]) -> Array:
+        """Some of the flat weights as matrices (in, out) of all runs: a view."""
+        return flat[places].reshape(*shape, flat.shape[1])
+
+    def some_rows(self, array: Array, places: slice) -> Array:
+        """Some of the rows: a view."""
+        return array[places]
+
+    def by_unit(self, rows: Array) -> Array:
+        """Rows as (units, n, lanes): a view."""
+        return rows.swapaxes(0, 1)
+
+    def per_run(self, values: Array) -> Array:
+        """Numbers of runs, (lanes,), in a shape that broadcasts to flat weights."""
+        return values
 
     def product(self, inputs: Array, matrix: Array, out: Array, spare: Array) -> Program:
         """Out = inputs times the matrix, for every run; spare: flat, as large as out."""
@@ -111,17 +125,32 @@ class RunsFirst:
         """An array of this layout, with its runs in the last axis."""
         return np.moveaxis(array, 0, -1)
 
-    def per_run(self, values: Array) -> Array:
-        """Numbers of runs, (lanes,), in a shape that broadcasts to all arrays."""
-        return values.reshape(-1, 1, 1)
+    def flat(self, count: int, lanes: int) -> tuple[int, int]:
+        """The shape of `count` weights of each run."""
+        return lanes, count
 
-    def first_rows(self, array: Array, n: int) -> Array:
-        """The first n rows."""
-        return array[:, :n]
+    def part(self, flat: Array, places: slice, shape: tuple[int, int]) -> Array:
+        """Some of the flat weights as matrices (in, out) of all runs: a view."""
+        return flat[:, places].reshape(len(flat), *shape)
+
+    def some_rows(self, array: Array, places: slice) -> Array:
+        """Some of the rows: a view."""
+        return array[:, places]
+
+    def by_unit(self, rows: Array) -> Array:
+        """Contiguous rows as (units, lanes * n): a view. NumPy is fast where a unit's numbers have a single axis."""
+        return rows.reshape(-1, rows.shape[-1]).T
+
+    def per_run(self, values: Array) -> Array:
+        """Numbers of runs, (lanes,), in a shape that broadcasts to flat weights."""
+        return values.reshape(-1, 1)
 
     def product(self, inputs: Array, matrix: Array, out: Array, _spare: Array) -> Program:
-        """Out = inputs times the matrix, for every run."""
-        return [partial(np.matmul, inputs, matrix, out)]
+        """Out = inputs times the matrix, for every run. Blocks of rows have the same bits among others and alone."""
+        return [
+            partial(np.matmul, self.some_rows(inputs, block), matrix, self.some_rows(out, block))
+            for block in blocks(inputs.shape[1])
+        ]
 
     def product_back(self, delta: Array, matrix: Array, out: Array, _spare: Array) -> Program:
         """Out = delta times the matrix transposed."""
@@ -141,6 +170,37 @@ class RunsFirst:
 
 
 Layout = RunsLast | RunsFirst
+
+
+class Parameters:
+    """Numbers of layers `sizes` (d, h1, ..., k) in one memory, `flat`, so that one call changes those of all layers.
+
+    matrices[l] and biases[l] are views of it in a layout; `decaying`, the matrices' part of flat, comes first.
+    """
+
+    def __init__(self, layout: Layout, sizes: Sequence[int], bias: bool, lanes: int) -> None:
+        """All zeros. Without `bias` there are no biases."""
+        matrices = list(itertools.pairwise(sizes))
+        shapes = [*matrices, *((1, outputs) for outputs in sizes[1:] if bias)]
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
+        self.flat = zeros(*layout.flat(ends[-1], lanes))
+        places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        parts = [layout.part(self.flat, place, shape) for place, shape in zip(places, shapes, strict=True)]
+        self.matrices, self.biases = parts[: len(matrices)], parts[len(matrices) :]
+        count = ends[len(matrices) - 1]
+        self.decaying = self.flat[:, :count] if layout.units_axis == 2 else self.flat[:count]
+
+
+def zeros(*shape: int) -> Array:
+    """An array of zeros that starts on a cache line."""
+    array = buffer(*shape)
+    array[...] = 0.0
+    return array
+
+
+def blocks(n: int) -> list[slice]:
+    """N rows in blocks of BLOCK_ROWS, the last one with the rest."""
+    return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
 
 
 def view(memory: Array, shape: Sequence[int]) -> Array:

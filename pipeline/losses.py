@@ -15,6 +15,7 @@ The tutorials disagree on the convention (and call half a sum a mean), which is 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,11 @@ class Outputs:
     spare: Array
     units_axis: int
     numerics: str
+
+    @cached_property
+    def classes(self) -> NDArray[np.intp]:
+        """The class of each row, its units' axis kept. Targets do not change."""
+        return self.target.argmax(axis=self.units_axis, keepdims=True)
 
     def log(self, x: Array, least: float) -> Array:
         """The logarithm, `least` at least; NaN stays NaN."""
@@ -89,7 +95,7 @@ def hits(of: Outputs) -> Array:
         right = (of.prediction >= 0.5) == (of.target >= 0.5)
     else:
         axis = of.units_axis
-        right = of.prediction.argmax(axis=axis, keepdims=True) == of.target.argmax(axis=axis, keepdims=True)
+        right = of.prediction.argmax(axis=axis, keepdims=True) == of.classes
     found: Array = right.astype(np.float64)
     return found
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.activations import activate, times_slope
 from pipeline.elementary import EXPS
-from pipeline.layout import UFUNC_BUFFERS, Layout, RunsFirst, RunsLast, view
+from pipeline.layout import BLOCK_ROWS, UFUNC_BUFFERS, Layout, Parameters, RunsFirst, RunsLast, blocks, view
 from pipeline.losses import NEEDS, TERMS, Outputs, slope
 from pipeline.optimizer import Optimizer, OptimizerRule
 from pipeline.program import Array, Program, buffer, execute, numeric_state
@@ -93,26 +93,37 @@ class Pass:
     inputs, target, activations[l] and error are in the stack's layout; the last activation is the prediction.
     """
 
-    def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int) -> None:
-        """Inputs and target of n rows; a lane's own, or shared by all."""
+    def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int, memory: Sequence[Array] = ()) -> None:
+        """Inputs and target of n rows; a lane's own, or shared by all. Memory: flat, for the activations of layers."""
         self.stack, self.inputs, self.target, self.n = stack, inputs, target, n
-        rows = [stack.layout.rows(n, matrix.shape[stack.layout.units_axis], stack.lanes) for matrix in stack.matrices]
-        self.activations = [buffer(*shape) for shape in rows]
-        self.error = buffer(*rows[-1])
-        stack.make_room(max(map(math.prod, rows)))
+        shapes = stack.shapes(n)
+        memory = memory or [buffer(math.prod(shape)) for shape in shapes]
+        self.activations = [view(one, shape) for one, shape in zip(memory, shapes, strict=True)]
+        self.error = buffer(*shapes[-1])
+        stack.make_room(max(map(math.prod, shapes)))
+        self.outputs: Outputs | None = None
         self._forward: Program | None = None
-        self._update: Program | None = None
+        self._gradient: Program | None = None
+
+    @property
+    def prediction(self) -> Array:
+        """What the network says."""
+        return self.activations[-1]
 
     def forward(self) -> None:
         """Computes all activations and the error from the current weights."""
         self._forward = self._forward or self._forward_program()
         execute(self._forward)
 
+    def differentiate(self) -> None:
+        """Computes the stack's gradient from the state that `forward` left."""
+        self._gradient = self._gradient or self._gradient_program()
+        execute(self._gradient)
+
     def update(self) -> None:
         """One step of gradient descent from the state that `forward` left."""
-        self._update = self._update or self._update_program()
-        self.stack.optimizer.tick()
-        execute(self._update)
+        self.differentiate()
+        self.stack.step()
 
     def _forward_program(self) -> Program:
         stack, program, inputs = self.stack, Program(), self.inputs
@@ -130,18 +141,19 @@ class Pass:
         scratch = [view(memory, flat.shape) for memory in stack.spare]
         if name != "softmax":
             return activate(name, stack.rule.numerics, flat, scratch)
-        axis = stack.layout.units_axis
-        row = np.empty(tuple(1 if place == axis else length for place, length in enumerate(z.shape)))
+        units = stack.layout.by_unit(z)
+        row = np.empty(units.shape[1:])
+        rows = row.reshape([1 if axis == stack.layout.units_axis else size for axis, size in enumerate(z.shape)])
         return [
-            partial(np.maximum.reduce, z, axis, None, row, True),
-            partial(np.subtract, z, row, z),
+            *folded(np.maximum, units, row),
+            partial(np.subtract, z, rows, z),
             *EXPS[stack.rule.numerics](flat, scratch),
-            partial(np.add.reduce, z, axis, None, row, True),
-            partial(np.divide, z, row, z),
+            *folded(np.add, units, row),
+            partial(np.divide, z, rows, z),
         ]
 
-    def _update_program(self) -> Program:
-        """From the last layer to the first: the deltas below it, then its own step. Two spares hold the deltas."""
+    def _gradient_program(self) -> Program:
+        """From the last layer to the first: its gradient, and the deltas below it. Two spares hold the deltas."""
         stack, here, below = self.stack, self.stack.spare[2], self.stack.spare[3]
         layout, last = stack.layout, len(stack.matrices) - 1
         delta = view(here, self.error.shape)
@@ -149,14 +161,17 @@ class Pass:
         program: Program = [partial(np.multiply, self.error, c, delta)]
         if stack.rule.loss not in NEEDS:
             program += self._times_slope(last, delta)
-        for layer in range(last, 0, -1):
-            h = self.activations[layer - 1]
-            passed = view(below, h.shape)
-            program += layout.product_back(delta, stack.matrices[layer], passed, stack.spare[0])
-            program += self._times_slope(layer - 1, passed)
-            program += stack.descend(layer, h, delta)
-            delta, here, below = passed, below, here
-        return program + stack.descend(0, self.inputs, delta)
+        for layer in range(last, -1, -1):
+            h = self.activations[layer - 1] if layer else self.inputs
+            program += layout.gradient(h, delta, stack.gradient.matrices[layer], stack.spare[0])
+            if stack.biases:
+                program += layout.row_sums(delta, stack.gradient.biases[layer])
+            if layer:
+                passed = view(below, h.shape)
+                program += layout.product_back(delta, stack.matrices[layer], passed, stack.spare[0])
+                program += self._times_slope(layer - 1, passed)
+                delta, here, below = passed, below, here
+        return program
 
     def _times_slope(self, layer: int, delta: Array) -> Program:
         """Delta *= s'(z), from the activation h, or from its sigmoid under the slip."""
@@ -170,28 +185,92 @@ class Pass:
         return program + times_slope(stack.activation(layer), delta, h, view(stack.spare[0], h.shape))
 
 
+def folded(operation: np.ufunc, units: Array, out: Array) -> Program:
+    """Out, (...) = the operation between all of the units, (k, ...), in their order.
+
+    Unit by unit, as NumPy's reduction over the few numbers of a row takes two to four times longer.
+    """
+    first: Program = [partial(np.copyto, out, units[0])]
+    return first + [partial(operation, out, unit, out=out) for unit in units[1:]]
+
+
+class Look:
+    """Rows of a stack that are only looked at: their prediction and error, block by block, in little memory.
+
+    inputs, target, prediction and error are in the stack's layout.
+    """
+
+    def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int) -> None:
+        """As of a pass."""
+        self.inputs, self.target = inputs, target
+        self.prediction, self.error = buffer(*stack.shapes(n)[-1]), buffer(*stack.shapes(n)[-1])
+        self.outputs: Outputs | None = None
+        stack.make_room(self.error.size)  # for its terms
+        memory = [buffer(math.prod(shape)) for shape in stack.shapes(min(n, BLOCK_ROWS))]
+        some = stack.layout.some_rows
+        self._blocks = [
+            (
+                Pass(stack, some(inputs, rows), some(target, rows), rows.stop - rows.start, memory),
+                some(self.prediction, rows),
+            )
+            for rows in blocks(n)
+        ]
+
+    def forward(self) -> None:
+        """Computes predictions and errors from the current weights."""
+        for block, prediction in self._blocks:
+            block.forward()
+            prediction[...] = block.prediction
+        np.subtract(self.prediction, self.target, self.error)
+
+
 class Stack:
     """Weights of r networks, and passes over their rows. The first `runs` lanes are networks, the rest is padding.
 
     matrices[l] and biases[l] are in the layout of the rule. After `forward()`, which is over all rows, `error` is
-    prediction minus target and `activations[-1]` the prediction.
+    prediction minus target.
     """
 
-    def __init__(self, X: Array, y: Array, weights: Weights, learning_rates: Array, rule: Rule) -> None:
-        """X (n, d), y (n, k), or each run's own, (n, d, r) and (n, k, r); weights of r runs, learning_rates (r,)."""
+    def __init__(
+        self, X: Array, y: Array, weights: Weights, learning_rates: Array, rule: Rule, *, updates_all: bool = True
+    ) -> None:
+        """X (n, d), y (n, k), or each run's own, (n, d, r) and (n, k, r); weights of r runs, learning_rates (r,).
+
+        Without `updates_all` these rows are only looked at, in little memory.
+        """
         self.rule, self.runs = rule, len(learning_rates)
         self.layout: Layout = RunsFirst() if rule.layout == "runs_first" else RunsLast(rule.numerics == "fast")
         self.lanes = self.runs + -self.runs % self.layout.step
-        self.matrices = [self._placed(matrix) for matrix in weights.matrices]
-        self.biases = [self._placed(bias[None]) for bias in weights.biases]
+        sizes = (len(weights.matrices[0]), *(matrix.shape[1] for matrix in weights.matrices))
+        self.parameters, self.gradient = (
+            Parameters(self.layout, sizes, bool(weights.biases), self.lanes) for _ in range(2)
+        )
+        self._place(weights)
         self.rates = buffer(self.lanes)
         self.rates[: self.runs], self.rates[self.runs :] = learning_rates, 0.0
-        arrays = [*self.matrices, *self.biases]
-        self.optimizer = Optimizer(rule.optimizer, self.layout.per_run(self.rates), arrays)
+        self.optimizer = Optimizer(rule.optimizer, self.layout.per_run(self.rates), self.parameters.flat)
+        self._step: Program | None = None
         self.spare: list[Array] = []
+        self.make_room(self.parameters.flat.size)
         self._sums = buffer(self.lanes)
-        self.full = self.over(X, y)
-        self.make_room(max(matrix.size for matrix in self.matrices))
+        self.full: Pass | Look = self.over(X, y) if updates_all else self.look(X, y)
+
+    def _place(self, weights: Weights) -> None:
+        """Sets the weights of all runs; the padding has zeros."""
+        for matrix, given in zip(self.matrices, weights.matrices, strict=True):
+            self.layout.to_last(matrix)[..., : self.runs] = given
+        for bias, given in zip(self.biases, weights.biases, strict=True):
+            self.layout.to_last(bias)[0, :, : self.runs] = given
+
+    @property
+    def matrices(self) -> list[Array]:
+        """A layer's weights, in the stack's layout."""
+        return self.parameters.matrices
+
+    @property
+    def biases(self) -> list[Array]:
+        """A layer's biases, in the stack's layout; none for networks without."""
+        return self.parameters.biases
 
     def _placed(self, array: Array) -> Array:
         """An array (..., r) in the stack's layout, padded."""
@@ -201,11 +280,19 @@ class Stack:
         """A pass over other rows, (n, d) and (n, k), or (n, d, r) and (n, k, r) for rows of each run."""
         return Pass(self, self._rows(X), self._rows(y), len(X))
 
+    def look(self, X: Array, y: Array) -> "Look":
+        """Rows as of `over` that are only looked at."""
+        return Look(self, self._rows(X), self._rows(y), len(X))
+
     def _rows(self, rows: Array) -> Array:
         """Rows (n, units), which all runs share, or (n, units, r) in the stack's layout."""
         if rows.ndim == 2:
             return self.layout.from_last(np.ascontiguousarray(rows)[:, :, None])
         return self._placed(rows)
+
+    def shapes(self, n: int) -> list[tuple[int, ...]]:
+        """Of the activations of n rows, a layer."""
+        return [self.layout.rows(n, matrix.shape[self.layout.units_axis], self.lanes) for matrix in self.matrices]
 
     def make_room(self, numbers: int) -> None:
         """Makes the four spare memories, which all passes share, as large as this at least. Before any program."""
@@ -233,9 +320,9 @@ class Stack:
         return self.full.target
 
     @property
-    def activations(self) -> list[Array]:
-        """Of all rows, a layer."""
-        return self.full.activations
+    def prediction(self) -> Array:
+        """Of all rows."""
+        return self.full.prediction
 
     @property
     def error(self) -> Array:
@@ -253,33 +340,33 @@ class Stack:
         self.full.forward()
 
     def update(self) -> None:
-        """One step of gradient descent over all rows from the state that `forward` left."""
+        """One step of gradient descent over all rows from the state that `forward` left.
+
+        Raises TypeError without `updates_all`.
+        """
+        if isinstance(self.full, Look):
+            raise TypeError("These rows are only looked at.")
         self.full.update()
 
-    def descend(self, layer: int, inputs: Array, delta: Array) -> Program:
-        """One layer's step, from the activations below it and its deltas."""
-        matrix = self.matrices[layer]
-        gradient = view(self.spare[1], matrix.shape)
-        program = self.layout.gradient(inputs, delta, gradient, self.spare[0])
-        program += self.optimizer.step(matrix, gradient, self.spare[0], decays=True)
-        if self.biases:
-            bias = self.biases[layer]
-            gradient = view(self.spare[1], bias.shape)
-            program += self.layout.row_sums(delta, gradient)
-            program += self.optimizer.step(bias, gradient, self.spare[0], decays=False)
-        return program
+    def step(self) -> None:
+        """Changes the weights along `gradient`, which is overwritten."""
+        self._step = self._step or self.optimizer.step(self.parameters, self.gradient, self.spare[0])
+        self.optimizer.tick()
+        execute(self._step)
+
+    def _outputs(self, rows: Pass | Look) -> Outputs:
+        """What is measured of some rows."""
+        spare = view(self.spare[0], rows.error.shape)
+        return Outputs(rows.prediction, rows.target, rows.error, spare, self.layout.units_axis, self.rule.numerics)
 
     def measure(
-        self, raw: str, out: Array, places: slice | NDArray[np.intp] = slice(None), over: Pass | None = None
+        self, raw: str, out: Array, places: slice | NDArray[np.intp] = slice(None), over: Pass | Look | None = None
     ) -> None:
         """Writes a raw sum (losses.TERMS) of every network, over the rows of a pass or over all, to its place."""
         rows = over or self.full
-        spare = view(self.spare[0], rows.error.shape)
-        outputs = Outputs(
-            rows.activations[-1], rows.target, rows.error, spare, self.layout.units_axis, self.rule.numerics
-        )
+        rows.outputs = rows.outputs or self._outputs(rows)
         # Of all lanes, also of those that pad: NumPy adds up a single column in another order.
-        self.layout.totals(TERMS[raw](outputs), self._sums)
+        self.layout.totals(TERMS[raw](rows.outputs), self._sums)
         out[places] = self._sums[: self.runs]
 
 
@@ -289,7 +376,7 @@ def predict(X: Array, matrices: Sequence[Array], biases: Sequence[Array] = (), m
     nothing = np.zeros((len(X), matrices[-1].shape[1]))
     mode = mode or Mode()
     rule = Rule("half_sse", numerics=mode.numerics, activations=mode.activations, layout=mode.layout)
-    stack = Stack(X, nothing, weights, np.zeros(1), rule)
+    stack = Stack(X, nothing, weights, np.zeros(1), rule, updates_all=False)
     with numeric_state(UFUNC_BUFFERS[mode.layout]):
         stack.forward()
-    return stack.layout.to_last(stack.activations[-1])[..., 0].copy()
+    return stack.layout.to_last(stack.prediction)[..., 0].copy()

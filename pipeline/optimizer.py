@@ -8,6 +8,10 @@ With gradient g, rate r, and updates t counted from 1:
     adam       v = b1 v + (1 - b1) g;  q = b2 q + (1 - b2) g^2
                W -= r / (1 - b1^t) * v / (sqrt(q / (1 - b2^t)) + eps)       (Kingma, Ba 2015, Algorithm 1)
 
+Adam is computed in fewer steps, with V = v / (1 - b1), Q = q / (1 - b2) and c = sqrt((1 - b2^t) / (1 - b2)):
+
+               V = b1 V + g;  Q = b2 Q + g^2;  W -= r c (1 - b1) / (1 - b1^t) * V / (sqrt(Q) + eps c)
+
 Weight decay adds l2 * W to the gradient of a matrix, as a penalty of l2 / 2 * sum of W^2 would. The loss that is
 reported is without it.
 
@@ -21,13 +25,13 @@ Powers are products made one after another and the cosine is its own series, whi
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from pipeline.program import Array, Program, buffer
+from pipeline.layout import Parameters, view, zeros
+from pipeline.program import Array, Program
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine")
@@ -54,17 +58,16 @@ class OptimizerRule:
 
 
 class Optimizer:
-    """The steps of a stack's arrays, with what it remembers of each: `memory`, by array, zeros at first."""
+    """The steps of a stack's weights, with what it remembers of each, `memory`: zeros at first."""
 
-    def __init__(self, rule: OptimizerRule, rates: Array, arrays: Sequence[Array]) -> None:
-        """The rates, (lanes,) in a shape that broadcasts to the arrays, are changed in place."""
+    def __init__(self, rule: OptimizerRule, rates: Array, flat: Array) -> None:
+        """The rates, in a shape that broadcasts to the flat weights, are changed in place."""
         self.rule = rule
-        self.memory = [[zeros(*array.shape) for _ in range(REMEMBERED[rule.name])] for array in arrays]
-        self._of = {id(array): memory for array, memory in zip(arrays, self.memory, strict=True)}
+        self.memory = [zeros(*flat.shape) for _ in range(REMEMBERED[rule.name])]
         self._base, self._rates = rates.copy(), rates
         self._factor = 1.0
         self._power1, self._power2 = 1.0, 1.0  # b1^t, b2^t
-        self._second = np.array(1.0)  # 1 - b2^t
+        self._epsilon = np.array(EPSILON)
 
     @property
     def progress(self) -> tuple[float, float, float]:
@@ -96,31 +99,32 @@ class Optimizer:
             return
         self._power1 *= BETA1
         self._power2 *= BETA2
-        self._second[...] = 1.0 - self._power2
-        np.multiply(self._base, self._factor / (1.0 - self._power1), self._rates)
+        c = math.sqrt((1.0 - self._power2) / (1.0 - BETA2))
+        self._epsilon[...] = EPSILON * c
+        np.multiply(self._base, self._factor * (1.0 - BETA1) / (1.0 - self._power1) * c, self._rates)
 
-    def step(self, weights: Array, gradient: Array, spare: Array, decays: bool) -> Program:
+    def step(self, weights: Parameters, gradient: Parameters, spare: Array) -> Program:
         """Calls that change weights along their gradient, which is overwritten; spare: flat, as large as they are."""
-        rule, program = self.rule, Program()
-        other = spare[: weights.size].reshape(weights.shape)
-        if rule.l2 and decays:
+        rule, program, other = self.rule, Program(), view(spare, weights.flat.shape)
+        if rule.l2:
+            penalty = view(spare, weights.decaying.shape)
             program = [
-                partial(np.multiply, weights, np.array(rule.l2), other),
-                partial(np.add, gradient, other, gradient),
+                partial(np.multiply, weights.decaying, np.array(rule.l2), penalty),
+                partial(np.add, gradient.decaying, penalty, gradient.decaying),
             ]
         if rule.name == "adam":
-            return program + self._adam(weights, gradient, other)
-        if rule.name != "sgd":
-            program += self._momentum(weights, gradient, other)
+            program += self._adam(gradient.flat, other)
+        elif rule.name != "sgd":
+            program += self._momentum(gradient.flat, other)
         return [
             *program,
-            partial(np.multiply, gradient, self._rates, gradient),
-            partial(np.subtract, weights, gradient, weights),
+            partial(np.multiply, gradient.flat, self._rates, gradient.flat),
+            partial(np.subtract, weights.flat, gradient.flat, weights.flat),
         ]
 
-    def _momentum(self, weights: Array, gradient: Array, other: Array) -> Program:
+    def _momentum(self, gradient: Array, other: Array) -> Program:
         """Gradient becomes v, or g + m v."""
-        (velocity,), momentum = self._of[id(weights)], np.array(self.rule.momentum)
+        (velocity,), momentum = self.memory, np.array(self.rule.momentum)
         program: Program = [
             partial(np.multiply, velocity, momentum, velocity),
             partial(np.add, velocity, gradient, velocity),
@@ -129,22 +133,18 @@ class Optimizer:
             return [*program, partial(np.copyto, gradient, velocity)]
         return [*program, partial(np.multiply, velocity, momentum, other), partial(np.add, gradient, other, gradient)]
 
-    def _adam(self, weights: Array, gradient: Array, other: Array) -> Program:
-        mean, square = self._of[id(weights)]
+    def _adam(self, gradient: Array, other: Array) -> Program:
+        """Gradient becomes V / (sqrt(Q) + eps c)."""
+        mean, square = self.memory
         return [
             partial(np.multiply, mean, np.array(BETA1), mean),
-            partial(np.multiply, gradient, np.array(1.0 - BETA1), other),
-            partial(np.add, mean, other, mean),
+            partial(np.add, mean, gradient, mean),
             partial(np.multiply, square, np.array(BETA2), square),
             partial(np.multiply, gradient, gradient, gradient),
-            partial(np.multiply, gradient, np.array(1.0 - BETA2), gradient),
             partial(np.add, square, gradient, square),
-            partial(np.divide, square, self._second, other),
-            partial(np.sqrt, other, other),
-            partial(np.add, other, np.array(EPSILON), other),
+            partial(np.sqrt, square, other),
+            partial(np.add, other, self._epsilon, other),
             partial(np.divide, mean, other, gradient),
-            partial(np.multiply, gradient, self._rates, gradient),
-            partial(np.subtract, weights, gradient, weights),
         ]
 
 
@@ -157,10 +157,3 @@ def cosine(x: float) -> float:
         term = -term * x * x / (power * (power - 1))
         total += term
     return total
-
-
-def zeros(*shape: int) -> Array:
-    """An array of zeros that starts on a cache line."""
-    array = buffer(*shape)
-    array[...] = 0.0
-    return array

@@ -295,7 +295,7 @@ def networks(stack: Stack) -> Iterator[Snapshot]:
 
     weights = stack.weights
     matrices, biases = by_lane(weights.matrices), by_lane(weights.biases)
-    (predictions,) = by_lane([stack.layout.to_last(stack.activations[-1])])
+    (predictions,) = by_lane([stack.layout.to_last(stack.prediction)])
     for lane, finite in enumerate(finite_lanes(stack)[: stack.runs]):
         layers = tuple(matrix[lane] for matrix in matrices), tuple(bias[lane] for bias in biases)
         yield Snapshot(*layers, predictions[lane], bool(finite))

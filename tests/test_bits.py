@@ -59,7 +59,9 @@ def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: in
     """Einsum, for one, has the same bits here, but not where a compiler fuses its multiply and add."""
     network = [np.ones((3, 2)), np.ones((2, 1))], [np.ones(2), np.ones(1)]
     stack = Stack(np.ones((n, 3)), np.ones((n, 1)), stacked([network] * lanes), np.ones(lanes), rule)
-    for call in stack.full._forward_program() + stack.full._update_program():
+    rows = stack.over(np.ones((n, 3)), np.ones((n, 1)))
+    step = stack.optimizer.step(stack.parameters, stack.gradient, stack.spare[0])
+    for call in [*rows._forward_program(), *rows._gradient_program(), *step]:
         assert call.func in EXACT, call.func
         if call.func == np.add.reduce:  # not the last axis: whole arrays, or rows of lanes, are added one after another
             assert call.args[1] < call.args[0].ndim - 1

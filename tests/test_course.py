@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.identity import Run
+from pipeline.layout import Parameters, RunsLast
 from pipeline.optimizer import Optimizer, OptimizerRule
+from pipeline.program import execute
 from pipeline.stack import Result, make_stacks, stack_key, train_stack
 from tests.factory import bits, rows, run
 
@@ -99,7 +101,7 @@ def test_seeds_order_the_rows() -> None:
 )
 def test_schedules_by_hand(rule: OptimizerRule, factors: list[float]) -> None:
     rates = np.array([2.0, 3.0])
-    optimizer = Optimizer(rule, rates, [])
+    optimizer = Optimizer(rule, rates, np.zeros(2))
     for epoch, factor in enumerate(factors):
         optimizer.start_epoch(epoch)
         assert rates == pytest.approx([2 * factor, 3 * factor], abs=1e-15)
@@ -107,16 +109,16 @@ def test_schedules_by_hand(rule: OptimizerRule, factors: list[float]) -> None:
 
 def test_adam_by_hand() -> None:
     """Two steps of one weight with gradients 1 and 3: m and q as in the paper, epsilon outside the root."""
-    weight, rates = np.zeros(1), np.array([0.1])
-    optimizer = Optimizer(OptimizerRule("adam"), rates, [weight])
+    weights, slopes = (Parameters(RunsLast(with_blas=False), (1, 1), bias=False, lanes=1) for _ in range(2))
+    optimizer = Optimizer(OptimizerRule("adam"), np.array([0.1]), weights.flat)
     wanted, m, q = 0.0, 0.0, 0.0
     for t, gradient in ((1, 1.0), (2, 3.0)):
         m, q = 0.9 * m + 0.1 * gradient, 0.999 * q + 0.001 * gradient**2
         wanted -= 0.1 * (m / (1 - 0.9**t)) / (math.sqrt(q / (1 - 0.999**t)) + 1e-8)
         optimizer.tick()
-        for call in optimizer.step(weight, np.array([gradient]), np.empty(1), decays=True):
-            call()
-        assert weight[0] == pytest.approx(wanted, rel=1e-14)
+        slopes.flat[...] = gradient
+        execute(optimizer.step(weights, slopes, np.empty(1)))
+        assert weights.matrices[0].item() == pytest.approx(wanted, rel=1e-14)
 
 
 def test_a_cosine_is_not_the_beginning_of_a_longer_one(layout: str) -> None:

@@ -30,7 +30,7 @@ def updated(
     X, y = np.array(X, dtype=np.float64), np.array(y, dtype=np.float64)
     stack = Stack(X, y, stacked([network]), np.array([rate]), rule)
     stack.forward()
-    prediction = stack.activations[-1][..., 0].copy()
+    prediction = stack.prediction[..., 0].copy()
     stack.update()
     weights = stack.weights
     return [matrix[..., 0] for matrix in weights.matrices], [bias[..., 0] for bias in weights.biases], prediction
@@ -383,7 +383,7 @@ def test_predict_is_the_forward_pass_of_one_network(bias: bool, numerics: str) -
     for lane in range(3):
         one = weights.take(slice(lane, lane + 1))
         found = predict(X, [m[..., 0] for m in one.matrices], [b[..., 0] for b in one.biases], Mode(numerics))
-        np.testing.assert_array_equal(found, stack.activations[-1][..., lane])
+        np.testing.assert_array_equal(found, stack.prediction[..., lane])
 
 
 @pytest.mark.parametrize("numerics", NUMERICS)

@@ -1,13 +1,12 @@
 """Trains a kept run again, and looks at it while it learns.
 
 The networks at chosen moments are snapshots of that training. They are then looked at as one stack, by the product's
-own passes: `forward` gives their activations, and one update, which leaves the weights alone, their gradients.
+own passes: `forward` gives their activations, `differentiate` their gradients.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from pipeline.identity import Run
 from pipeline.initial import stack_weights
 from pipeline.kept import KeptRun
 from pipeline.network import Stack, Weights
-from pipeline.optimizer import Optimizer, OptimizerRule
-from pipeline.program import Program, numeric_state
+from pipeline.program import numeric_state
 from pipeline.record import read_npz, weight_arrays
 from pipeline.stack import Result, problem_of, train_stack
 from pipeline.train import Problem, Progress, Snapshot
@@ -125,16 +123,15 @@ def look(problem: Problem, networks: Sequence[Snapshot]) -> tuple[Array, Array]:
         biases = zip(*(network.biases for network in networks), strict=True)
         weights = Weights(weights.matrices, tuple(np.stack(layer, axis=-1) for layer in biases))
     rule = replace(problem.rule, layout="runs_last")
-    stack = Stack(problem.X, problem.y, weights, np.ones(weights.runs), rule)
-    still = Still(OptimizerRule(), [*stack.matrices, *stack.biases])
-    stack.optimizer = still
+    stack = Stack(problem.X, problem.y, weights, np.ones(weights.runs), rule, updates_all=False)
+    rows = stack.over(problem.X, problem.y)
     with numeric_state():
-        stack.forward()
-        stack.update()
-        pairs = itertools.zip_longest(stack.matrices, stack.biases)
-        layers = [[still.gradients[id(array)] for array in pair if array is not None] for pair in pairs]
+        rows.forward()
+        rows.differentiate()
+        pairs = itertools.zip_longest(stack.gradient.matrices, stack.gradient.biases)
+        layers = [[array for array in pair if array is not None] for pair in pairs]
         norms = [norm(arrays)[: stack.runs] for arrays in layers]
-        hidden = [h[..., : stack.runs] for h in stack.activations[:-1]]
+        hidden = [h[..., : stack.runs] for h in rows.activations[:-1]]
         shares = [saturated(stack.activation(layer), h).mean(axis=(0, 1)) for layer, h in enumerate(hidden)]
     return np.stack(norms, axis=1), np.array(shares).reshape(len(hidden), stack.runs).T
 
@@ -154,18 +151,6 @@ def norm(arrays: Sequence[Array]) -> Array:
     scale = np.where(largest > 0, largest, 1.0)  # squares of numbers below 1e-162 or above 1e154 are no numbers
     squares = sum((np.square(array / scale)).reshape(-1, len(scale)).sum(axis=0) for array in arrays)
     return np.asarray(scale * np.sqrt(squares))
-
-
-class Still(Optimizer):
-    """Leaves the weights as they are, and a copy of each gradient in `gradients`: of a layer's matrix, then biases."""
-
-    def __init__(self, rule: OptimizerRule, arrays: Sequence[Array]) -> None:
-        super().__init__(rule, np.ones(1), arrays)
-        self.gradients = {id(array): np.empty_like(array) for array in arrays}
-
-    def step(self, weights: Array, gradient: Array, _spare: Array, decays: bool) -> Program:
-        """Keeps the gradient."""
-        return [partial(np.copyto, self.gradients[id(weights)], gradient)]
 
 
 def has_bits_of(result: Result, kept: Mapping[str, NDArray[Any]]) -> bool:
