@@ -55,7 +55,8 @@ class Outputs:
     @cached_property
     def classes(self) -> NDArray[np.intp]:
         """The class of each row, its units' axis kept. Targets do not change."""
-        return self.target.argmax(axis=self.units_axis, keepdims=True)
+        found: NDArray[np.intp] = self.target.argmax(axis=self.units_axis, keepdims=True)
+        return found
 
     def log(self, x: Array, least: float) -> Array:
         """The logarithm, `least` at least; NaN stays NaN."""

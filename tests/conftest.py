@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import exit_code
+from pipeline.database import ENGINES
 from tests.postgres import postgres  # noqa: F401  # a fixture: all tests find it here
 
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training.epochs=5,40", "training.metrics=[mse]")
@@ -66,6 +67,8 @@ def in_process(words: Sequence[str], folder: Path) -> int:
     """Runs a command in this process, in `folder`; returns its exit code."""
     before = Path.cwd()
     os.chdir(folder)
+    for engine in list(ENGINES):  # MLflow keeps stores by address: sqlite:///mlflow.db may be open in another folder
+        engine.dispose()
     try:
         return exit_code(list(words))
     finally:

@@ -56,6 +56,7 @@ class Command:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 process.wait()
+                print(self.said())  # for who reads why a test failed
 
     def said(self) -> str:
         """What it printed."""

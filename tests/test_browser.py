@@ -139,14 +139,14 @@ class Watch:
         return context
 
     def failed(self, text: str) -> None:
-        """Notes an error of a page's script, unless it is the notice that a chart is sized in the next frame."""
+        """Notes an error, unless it is the notice that a chart is sized in the next frame."""
         if "ResizeObserver loop" not in text:
             self.wrong.append(text)
 
     def said(self, message: ConsoleMessage) -> None:
         """Notes an error that a page printed."""
         if message.type == "error" and not any(part in message.location["url"] for part in HARMLESS):
-            self.wrong.append(f"{message.text} {message.location['url']}")
+            self.failed(f"{message.text} {message.location['url']}")
 
     def asked(self, request: Request) -> None:
         """Notes a request that is not allowed."""

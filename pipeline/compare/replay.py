@@ -6,7 +6,7 @@ own passes: `forward` gives their activations, `differentiate` their gradients.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.initial import stack_weights
 from pipeline.kept import KeptRun
+from pipeline.layout import UFUNC_BUFFERS
 from pipeline.network import Stack, Weights
 from pipeline.program import numeric_state
 from pipeline.record import read_npz, weight_arrays
@@ -122,16 +123,15 @@ def look(problem: Problem, networks: Sequence[Snapshot]) -> tuple[Array, Array]:
     if networks[0].biases:
         biases = zip(*(network.biases for network in networks), strict=True)
         weights = Weights(weights.matrices, tuple(np.stack(layer, axis=-1) for layer in biases))
-    rule = replace(problem.rule, layout="runs_last")
-    stack = Stack(problem.X, problem.y, weights, np.ones(weights.runs), rule, updates_all=False)
-    rows = stack.over(problem.X, problem.y)
-    with numeric_state():
+    stack = Stack(problem.X, problem.y, weights, np.ones(weights.runs), problem.rule, updates_all=False)
+    rows, to_last = stack.over(problem.X, problem.y), stack.layout.to_last
+    with numeric_state(UFUNC_BUFFERS[problem.rule.layout]):
         rows.forward()
         rows.differentiate()
         pairs = itertools.zip_longest(stack.gradient.matrices, stack.gradient.biases)
-        layers = [[array for array in pair if array is not None] for pair in pairs]
+        layers = [[to_last(array) for array in pair if array is not None] for pair in pairs]
         norms = [norm(arrays)[: stack.runs] for arrays in layers]
-        hidden = [h[..., : stack.runs] for h in rows.activations[:-1]]
+        hidden = [to_last(h)[..., : stack.runs] for h in rows.activations[:-1]]
         shares = [saturated(stack.activation(layer), h).mean(axis=(0, 1)) for layer, h in enumerate(hidden)]
     return np.stack(norms, axis=1), np.array(shares).reshape(len(hidden), stack.runs).T
 
