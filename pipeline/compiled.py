@@ -235,7 +235,7 @@ def advance(course: Course, curves: dict[str, Array], first: int, last: int) -> 
 
 def advance_block(stack: Stack, lanes: slice, updates: int, wanted: tuple[str, ...]) -> dict[str, Array]:
     """Some updates of some lanes of a stack; returns the points of their curves, (updates, lanes) where wanted."""
-    n, d = stack.inputs.shape[:2]
+    n, d = stack.full.inputs.shape[:2]
     sizes = np.array([d, *(matrix.shape[1] for matrix in stack.weights.matrices)])
     layers = [layer.reshape(-1, stack.lanes)[:, lanes] for layer in stack.layers()]
     rates = stack.rates[lanes]
@@ -247,12 +247,12 @@ def advance_block(stack: Stack, lanes: slice, updates: int, wanted: tuple[str, .
         h=buffer(n * int(sizes.sum()), len(rates)),
         delta=buffer(n * int(sizes.sum()), len(rates)),
         gradient=np.empty_like(rates),
-        y=stack.target.reshape(-1),
+        y=stack.full.target.reshape(-1),
         rates=rates,
-        slope=slope(stack.rule.loss, n, len(stack.target.reshape(-1)) // n),
+        slope=slope(stack.rule.loss, n, len(stack.full.target.reshape(-1)) // n),
         slip=stack.rule.derivative == "of_activation",
     )
-    block.h[: n * d] = stack.inputs.reshape(-1, 1)
+    block.h[: n * d] = stack.full.inputs.reshape(-1, 1)
     points = {raw: np.empty((updates, len(rates) if raw in wanted else 0)) for raw in RAW}
     train_block(block, points["squares"], points["absolutes"])
     ends = np.cumsum([len(layer) for layer in layers])

@@ -12,7 +12,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from pipeline.layout import RunsFirst
-from pipeline.network import Pass, Rule, Stack, Weights
+from pipeline.network import Passes, Rule, Stack, Weights
 from pipeline.program import Array, buffer
 
 Lanes = NDArray[np.intp]
@@ -79,13 +79,13 @@ class Batches:
         sizes = {min(self._size, self._n - start) for start in range(0, self._n, self._size)}
         self._passes = {size: self._pass(size) for size in sizes}
 
-    def _pass(self, size: int) -> Pass:
+    def _pass(self, size: int) -> Passes:
         """A pass over `size` rows, to be filled."""
         stack = self._stack
         inputs, target = (buffer(*stack.layout.rows(size, source.shape[1], stack.lanes)) for source in self._sources)
-        return Pass(stack, inputs, target, size)
+        return stack.rows(inputs, target)
 
-    def __iter__(self) -> Iterator[Pass]:
+    def __iter__(self) -> Iterator[Passes]:
         """The passes of an epoch, each filled when it comes."""
         places = np.zeros((self._stack.lanes, self._n), dtype=np.intp)
         for lane, order in enumerate(self.orders):
@@ -98,7 +98,7 @@ class Batches:
             self._fill(batch, rows)
             yield rows
 
-    def _fill(self, batch: Lanes, rows: Pass) -> None:
+    def _fill(self, batch: Lanes, rows: Passes) -> None:
         for source, out in zip(self._sources, (rows.inputs, rows.target), strict=True):
             if isinstance(self._stack.layout, RunsFirst):
                 np.take(source, batch, axis=0, out=out, mode="clip")
@@ -145,7 +145,7 @@ class Course:
         self.places: Lanes | slice = slice(len(rates)) if places is None else places
         full = problem.batch_size is None
         self.stack = Stack(problem.X, problem.y, weights, rates, problem.rule, updates_all=full)
-        self.held = {name: self.stack.look(part.X, part.y) for name, part in problem.held.items()}
+        self.held = {name: self.stack.over(part.X, part.y, learns=False) for name, part in problem.held.items()}
         self._batches = None
         if problem.batch_size is not None:
             self._batches = Batches(self.stack, Rows(problem.X, problem.y), problem.batch_size, orders)

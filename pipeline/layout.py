@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline.program import Array, Program, buffer
 
-BLOCK_ROWS = 128  # rows that are looked at together: few enough for the cache, enough for BLAS
+BLOCK_ROWS = 128  # rows that go through a network together: few enough for the cache, enough for BLAS
 LANES = 8  # float64s in a cache line, and in the widest vector registers
 MOST_BLAS_TERMS = 64  # up to here BLAS adds up in an order that does not depend on the number of runs (tested)
 SMALL = 2**15  # products of a contraction, 256 KiB: up to here fewer calls count for more than the cache
@@ -42,6 +42,7 @@ class RunsLast:
     """Lanes are the last axis. `with_blas`: for the inputs, if all runs share them, which has no portable bits."""
 
     rows_axis, units_axis = 0, 1
+    has_blocks = False  # whether sums over rows may be made block by block
     step = LANES  # the number of lanes is a multiple of this
 
     def __init__(self, with_blas: bool) -> None:
@@ -111,6 +112,7 @@ class RunsFirst:
     """Lanes are the first axis: every contraction is a product of matrices a run, by BLAS."""
 
     rows_axis, units_axis = 1, 2
+    has_blocks = True
     step = 1
 
     def rows(self, n: int, units: int, lanes: int) -> tuple[int, int, int]:
@@ -146,11 +148,8 @@ class RunsFirst:
         return values.reshape(-1, 1)
 
     def product(self, inputs: Array, matrix: Array, out: Array, _spare: Array) -> Program:
-        """Out = inputs times the matrix, for every run. Blocks of rows have the same bits among others and alone."""
-        return [
-            partial(np.matmul, self.some_rows(inputs, block), matrix, self.some_rows(out, block))
-            for block in blocks(inputs.shape[1])
-        ]
+        """Out = inputs times the matrix, for every run."""
+        return [partial(np.matmul, inputs, matrix, out)]
 
     def product_back(self, delta: Array, matrix: Array, out: Array, _spare: Array) -> Program:
         """Out = delta times the matrix transposed."""

@@ -93,10 +93,14 @@ class Pass:
     inputs, target, activations[l] and error are in the stack's layout; the last activation is the prediction.
     """
 
-    def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int, memory: Sequence[Array] = ()) -> None:
-        """Inputs and target of n rows; a lane's own, or shared by all. Memory: flat, for the activations of layers."""
-        self.stack, self.inputs, self.target, self.n = stack, inputs, target, n
-        shapes = stack.shapes(n)
+    def __init__(self, stack: "Stack", inputs: Array, target: Array, of: int, memory: Sequence[Array] = ()) -> None:
+        """Inputs and target of some of the `of` rows that the loss is of; a lane's own, or shared by all.
+
+        Memory: flat, for the activations of layers.
+        """
+        self.stack, self.inputs, self.target, self.of = stack, inputs, target, of
+        self.gradient = stack.gradient
+        shapes = stack.shapes(target.shape[stack.layout.rows_axis])
         memory = memory or [buffer(math.prod(shape)) for shape in shapes]
         self.activations = [view(one, shape) for one, shape in zip(memory, shapes, strict=True)]
         self.error = buffer(*shapes[-1])
@@ -116,7 +120,7 @@ class Pass:
         execute(self._forward)
 
     def differentiate(self) -> None:
-        """Computes the stack's gradient from the state that `forward` left."""
+        """Computes the gradient from the state that `forward` left."""
         self._gradient = self._gradient or self._gradient_program()
         execute(self._gradient)
 
@@ -157,15 +161,15 @@ class Pass:
         stack, here, below = self.stack, self.stack.spare[2], self.stack.spare[3]
         layout, last = stack.layout, len(stack.matrices) - 1
         delta = view(here, self.error.shape)
-        c = np.array(slope(stack.rule.loss, self.n, self.error.shape[layout.units_axis]))
+        c = np.array(slope(stack.rule.loss, self.of, self.error.shape[layout.units_axis]))
         program: Program = [partial(np.multiply, self.error, c, delta)]
         if stack.rule.loss not in NEEDS:
             program += self._times_slope(last, delta)
         for layer in range(last, -1, -1):
             h = self.activations[layer - 1] if layer else self.inputs
-            program += layout.gradient(h, delta, stack.gradient.matrices[layer], stack.spare[0])
+            program += layout.gradient(h, delta, self.gradient.matrices[layer], stack.spare[0])
             if stack.biases:
-                program += layout.row_sums(delta, stack.gradient.biases[layer])
+                program += layout.row_sums(delta, self.gradient.biases[layer])
             if layer:
                 passed = view(below, h.shape)
                 program += layout.product_back(delta, stack.matrices[layer], passed, stack.spare[0])
@@ -194,34 +198,58 @@ def folded(operation: np.ufunc, units: Array, out: Array) -> Program:
     return first + [partial(operation, out, unit, out=out) for unit in units[1:]]
 
 
-class Look:
-    """Rows of a stack that are only looked at: their prediction and error, block by block, in little memory.
+class Blocks:
+    """Many rows of a stack as passes over blocks of them, which the cache has room for.
 
     inputs, target, prediction and error are in the stack's layout.
     """
 
-    def __init__(self, stack: "Stack", inputs: Array, target: Array, n: int) -> None:
-        """As of a pass."""
-        self.inputs, self.target = inputs, target
+    def __init__(self, stack: "Stack", inputs: Array, target: Array, *, learns: bool) -> None:
+        """As of a pass. Rows that nothing is learnt from are only looked at, in the memory of one block."""
+        self.stack, self.inputs, self.target, self._learns = stack, inputs, target, learns
+        n, some = target.shape[stack.layout.rows_axis], stack.layout.some_rows
         self.prediction, self.error = buffer(*stack.shapes(n)[-1]), buffer(*stack.shapes(n)[-1])
         self.outputs: Outputs | None = None
         stack.make_room(self.error.size)  # for its terms
-        memory = [buffer(math.prod(shape)) for shape in stack.shapes(min(n, BLOCK_ROWS))]
-        some = stack.layout.some_rows
-        self._blocks = [
-            (
-                Pass(stack, some(inputs, rows), some(target, rows), rows.stop - rows.start, memory),
-                some(self.prediction, rows),
-            )
-            for rows in blocks(n)
-        ]
+        memory = [] if learns else [buffer(math.prod(shape)) for shape in stack.shapes(min(n, BLOCK_ROWS))]
+        self._places = blocks(n)
+        self._passes = [Pass(stack, some(inputs, rows), some(target, rows), n, memory) for rows in self._places]
+        for block in self._passes[1:] if learns else ():
+            block.gradient = stack.partial_gradient
+
+    @property
+    def activations(self) -> list[Array]:
+        """Of all rows, layer by layer: copies."""
+        layers = zip(*(block.activations for block in self._passes), strict=True)
+        return [np.concatenate(layer, axis=self.stack.layout.rows_axis) for layer in layers]
 
     def forward(self) -> None:
         """Computes predictions and errors from the current weights."""
-        for block, prediction in self._blocks:
+        for rows, block in zip(self._places, self._passes, strict=True):
             block.forward()
-            prediction[...] = block.prediction
+            self.stack.layout.some_rows(self.prediction, rows)[...] = block.prediction
         np.subtract(self.prediction, self.target, self.error)
+
+    def differentiate(self) -> None:
+        """Computes the gradient, block after block, from the state that `forward` left.
+
+        Raises TypeError for rows that nothing is learnt from.
+        """
+        if not self._learns:
+            raise TypeError("These rows are only looked at.")
+        total = self.stack.gradient.flat
+        for block in self._passes:
+            block.differentiate()
+            if block.gradient.flat is not total:
+                np.add(total, block.gradient.flat, total)
+
+    def update(self) -> None:
+        """One step of gradient descent from the state that `forward` left."""
+        self.differentiate()
+        self.stack.step()
+
+
+Passes = Pass | Blocks
 
 
 class Stack:
@@ -242,8 +270,8 @@ class Stack:
         self.layout: Layout = RunsFirst() if rule.layout == "runs_first" else RunsLast(rule.numerics == "fast")
         self.lanes = self.runs + -self.runs % self.layout.step
         sizes = (len(weights.matrices[0]), *(matrix.shape[1] for matrix in weights.matrices))
-        self.parameters, self.gradient = (
-            Parameters(self.layout, sizes, bool(weights.biases), self.lanes) for _ in range(2)
+        self.parameters, self.gradient, self.partial_gradient = (
+            Parameters(self.layout, sizes, bool(weights.biases), self.lanes) for _ in range(3)
         )
         self._place(weights)
         self.rates = buffer(self.lanes)
@@ -253,7 +281,7 @@ class Stack:
         self.spare: list[Array] = []
         self.make_room(self.parameters.flat.size)
         self._sums = buffer(self.lanes)
-        self.full: Pass | Look = self.over(X, y) if updates_all else self.look(X, y)
+        self.full = self.over(X, y, learns=updates_all)
 
     def _place(self, weights: Weights) -> None:
         """Sets the weights of all runs; the padding has zeros."""
@@ -276,13 +304,16 @@ class Stack:
         """An array (..., r) in the stack's layout, padded."""
         return self.layout.from_last(padded(array, self.lanes))
 
-    def over(self, X: Array, y: Array) -> Pass:
-        """A pass over other rows, (n, d) and (n, k), or (n, d, r) and (n, k, r) for rows of each run."""
-        return Pass(self, self._rows(X), self._rows(y), len(X))
+    def over(self, X: Array, y: Array, *, learns: bool = True) -> Passes:
+        """Other rows, (n, d) and (n, k), or (n, d, r) and (n, k, r) for rows of each run, to learn from or look at."""
+        return self.rows(self._rows(X), self._rows(y), learns=learns)
 
-    def look(self, X: Array, y: Array) -> "Look":
-        """Rows as of `over` that are only looked at."""
-        return Look(self, self._rows(X), self._rows(y), len(X))
+    def rows(self, inputs: Array, target: Array, *, learns: bool = True) -> Passes:
+        """Rows in the stack's layout. Runs last, sums over rows are in one piece, for the same bits everywhere."""
+        n = target.shape[self.layout.rows_axis]
+        if n > BLOCK_ROWS and (self.layout.has_blocks or not learns):
+            return Blocks(self, inputs, target, learns=learns)
+        return Pass(self, inputs, target, n)
 
     def _rows(self, rows: Array) -> Array:
         """Rows (n, units), which all runs share, or (n, units, r) in the stack's layout."""
@@ -310,16 +341,6 @@ class Stack:
         return Weights(matrices, tuple(bias[0] for bias in biases))
 
     @property
-    def inputs(self) -> Array:
-        """All rows, in the stack's layout."""
-        return self.full.inputs
-
-    @property
-    def target(self) -> Array:
-        """The targets of all rows."""
-        return self.full.target
-
-    @property
     def prediction(self) -> Array:
         """Of all rows."""
         return self.full.prediction
@@ -340,12 +361,7 @@ class Stack:
         self.full.forward()
 
     def update(self) -> None:
-        """One step of gradient descent over all rows from the state that `forward` left.
-
-        Raises TypeError without `updates_all`.
-        """
-        if isinstance(self.full, Look):
-            raise TypeError("These rows are only looked at.")
+        """One step of gradient descent over all rows from the state that `forward` left."""
         self.full.update()
 
     def step(self) -> None:
@@ -354,13 +370,13 @@ class Stack:
         self.optimizer.tick()
         execute(self._step)
 
-    def _outputs(self, rows: Pass | Look) -> Outputs:
+    def _outputs(self, rows: Passes) -> Outputs:
         """What is measured of some rows."""
         spare = view(self.spare[0], rows.error.shape)
         return Outputs(rows.prediction, rows.target, rows.error, spare, self.layout.units_axis, self.rule.numerics)
 
     def measure(
-        self, raw: str, out: Array, places: slice | NDArray[np.intp] = slice(None), over: Pass | Look | None = None
+        self, raw: str, out: Array, places: slice | NDArray[np.intp] = slice(None), over: Passes | None = None
     ) -> None:
         """Writes a raw sum (losses.TERMS) of every network, over the rows of a pass or over all, to its place."""
         rows = over or self.full

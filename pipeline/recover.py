@@ -180,7 +180,7 @@ def outputs(stack: Stack) -> Array:
     """Predictions of the n rows and, last, the mean of their squared errors, (n + 1, r), after `forward`."""
     squares = np.empty(stack.runs)
     stack.measure("squares", squares)
-    return np.vstack([stack.prediction[:, 0, : stack.runs], squares / len(stack.target)])
+    return np.vstack([stack.prediction[:, 0, : stack.runs], squares / len(stack.full.target)])
 
 
 def open_to_rounding(J: Array, f: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.identity import NUMERICS_CODE
-from pipeline.network import Rule, Stack, predict
+from pipeline.network import Pass, Rule, Stack, predict
 from pipeline.optimizer import OptimizerRule
 from pipeline.paths import PACKAGE
 from pipeline.record import prediction_arrays, prediction_columns, weight_arrays
@@ -59,7 +59,8 @@ def test_portable_programs_use_exactly_rounded_operations_only(n: int, lanes: in
     """Einsum, for one, has the same bits here, but not where a compiler fuses its multiply and add."""
     network = [np.ones((3, 2)), np.ones((2, 1))], [np.ones(2), np.ones(1)]
     stack = Stack(np.ones((n, 3)), np.ones((n, 1)), stacked([network] * lanes), np.ones(lanes), rule)
-    rows = stack.over(np.ones((n, 3)), np.ones((n, 1)))
+    rows = stack.full
+    assert isinstance(rows, Pass)
     step = stack.optimizer.step(stack.parameters, stack.gradient, stack.spare[0])
     for call in [*rows._forward_program(), *rows._gradient_program(), *step]:
         assert call.func in EXACT, call.func
