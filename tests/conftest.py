@@ -68,7 +68,8 @@ def in_process(words: Sequence[str], folder: Path) -> int:
     before = Path.cwd()
     os.chdir(folder)
     for engine in list(ENGINES):  # MLflow keeps stores by address: sqlite:///mlflow.db may be open in another folder
-        engine.dispose()
+        if not Path(engine.url.database or "/").is_absolute():
+            engine.dispose()
     try:
         return exit_code(list(words))
     finally:

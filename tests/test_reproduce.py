@@ -181,9 +181,9 @@ def test_numerics_code_that_was_edited_since_is_named(factor: str, verdict: str,
     for folder in ("pipeline", "conf", "experiments"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     optimizer = root / "pipeline" / "optimizer.py"
-    step = "            partial(np.multiply, gradient, self._rates, gradient),"
+    step = "            partial(np.multiply, gradient.flat, self._rates, gradient.flat),"
     before = optimizer.read_text(encoding="utf-8")
-    after = before.replace(step, f"{step} partial(np.multiply, gradient, np.array({factor}), gradient),")
+    after = before.replace(step, f"{step} partial(np.multiply, gradient.flat, np.array({factor}), gradient.flat),")
     assert after != before
     optimizer.write_text(after, encoding="utf-8")
     words = [sys.executable, "-m", "pipeline", "reproduce", "experiment=exam", "--sample", "2"]
