@@ -79,7 +79,7 @@ def list_everything() -> None:
     table = Table("data set", "rows", "what it is", title="data=", title_justify="left", show_lines=True)
     for name, file in data_files().items():
         rows = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("X") or []
-        table.add_row(name, str(len(rows)), Text(opening(file).get("about", "")))
+        table.add_row(name, str(len(rows)) if rows else "a table", Text(opening(file).get("about", "")))
     out.print(table)
 
 

@@ -224,3 +224,21 @@ def test_a_selection_that_is_no_sweep_has_a_report_too(swept: Path, tmp_path: Pa
     seen = Page(file.read_bytes())
     assert "The filter metrics.`result/updates` > 30" in seen.said
     assert "3 groups" in seen.said
+
+
+def test_with_validation_rows_their_curves_are_drawn_and_those_of_training_dashed(empty_store: Path) -> None:
+    """Of the tutorial's three rows one is held out, whichever the seed says."""
+    words = ["data=exam", "data.validation=0.34", "network.hidden=[1],[2]", "seed=0,1"]
+    assert in_process(["sweep", *words, "training.epochs=30"], empty_store) == 0
+    assert in_process(["report"], empty_store) == 0
+    content = (empty_store / "report.html").read_bytes()
+    said = Page(content).said
+    assert "Dashed: of the training rows" in said
+    assert b"validation half_sse over updates, by cell" in content
+    assert b"stroke-dasharray" in content
+    without = words[:1] + words[2:] + ["tracking.experiment=all_rows", "training.epochs=30"]
+    assert in_process(["sweep", *without], empty_store) == 0
+    assert in_process(["report"], empty_store) == 0
+    content = (empty_store / "report.html").read_bytes()
+    assert b"validation half_sse" not in content
+    assert "Dashed: of the training rows" not in Page(content).said

@@ -61,8 +61,11 @@ def quantiles(values: Array) -> Array:
     return found
 
 
-def curves_by_cell(found: Sequence[Band], labels: Sequence[str], metric: str) -> bytes:
-    """The curves of cells, the best first: the first few with their bands, the others as thin lines."""
+def curves_by_cell(found: Sequence[Band], labels: Sequence[str], metric: str, trained: Sequence[Band] = ()) -> bytes:
+    """The curves of cells, the best first: the first few with their bands, the others as thin lines.
+
+    `trained`: where `found` is of validation rows, the curves of the training rows of the first few.
+    """
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -70,7 +73,9 @@ def curves_by_cell(found: Sequence[Band], labels: Sequence[str], metric: str) ->
             axes.plot(band.steps, finite(band.quantiles[2]), color=INK, alpha=0.25, linewidth=0.7)
         for band, name, color in zip(found, labels, COLORS[:MOST_CELLS], strict=False):
             paint_band(axes, band, name, color)
-        finish(figure, axes, found, metric)
+        for band, color in zip(trained, COLORS[:MOST_CELLS], strict=False):
+            axes.plot(band.steps, finite(band.quantiles[2]), color=color, linestyle="--", linewidth=1)
+        finish(figure, axes, [*found, *trained], metric)
 
     return draw("curves", f"{metric} over updates, by cell", WIDTH, 4.6, paint)
 

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from pipeline.compare.comparison import Comparison
-from pipeline.compare.drawing import as_inline
-from pipeline.compare.effects import heat_map, in_order
+from pipeline.compare.effects import heat_map
+from pipeline.compare.learning import Picture, learning, picture
 from pipeline.compare.links import run_link
-from pipeline.compare.pairs import labels
-from pipeline.compare.panels import Band, bands, by_step, curves_by_cell, curves_by_level, draw_heat_map, strips
+from pipeline.compare.panels import draw_heat_map
 from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
@@ -26,8 +24,6 @@ from pipeline.errors import UserError
 
 MOST_ROWS = 200  # of a table
 MOST_MAPS = 6
-MOST_KEYS = 4  # that have a picture of their curves
-MOST_LEVELS = 7
 BEST_RUNS = 3
 QUICK = 200_000_000  # weights times updates that a run may have to be trained again for its pictures
 CAPTIONS = {
@@ -37,7 +33,6 @@ CAPTIONS = {
     "gradients.svg": "Norm of each layer's gradient.",
     "saturation.svg": "Share of each hidden layer's outputs where the activation's slope is below 4 % of its largest.",
 }
-ABOUT_BAND = "Line: median over the seeds. Dark band: the middle half of them; light band: all."
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,6 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     more: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG element and what stands below it."""
-
-    svg: Markup
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -134,55 +121,6 @@ def heading(results: Results, comparison: Comparison) -> dict[str, Any]:
         "verdict": comparison.verdicts.sentence,
         "remarks": remarks,
     }
-
-
-def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
-    """The pictures of the curves, and of the seeds."""
-    runs, cells = comparison.runs, comparison.cells
-    if comparison.by:
-        return {"curves": [], "strips": None}
-    curves = by_step(results.curves())
-    longest = cells[is_longest(cells, comparison.keys)]
-    loss = str(runs["training.loss"].iloc[0]) if runs["training.loss"].nunique() == 1 else "loss"
-    found = list(bands(curves, runs, "cell", list(longest["cell"])))
-    drawn = []
-    if found:
-        names = labels(longest[["cell", *comparison.keys]], None)
-        more = " Thin lines: other cells, their medians." if len(found) > 6 else ""
-        drawn.append(picture(curves_by_cell(found, names, loss), f"The best cells. {ABOUT_BAND}{more}"))
-    for key in [key for key in comparison.keys if key != "training.epochs"][:MOST_KEYS]:
-        by_level = level_bands(curves, runs, key)
-        if len(by_level) > 1:
-            caption = f"By {key}, all else pooled. Line: median; band: the middle half of the runs."
-            drawn.append(picture(curves_by_level(by_level, key, loss), caption))
-    caption = (
-        "Every dot is a run, that is a seed. Bar: 95 % interval of the interquartile mean; tick: median. "
-        "What diverged has no dot."
-    )
-    dots = picture(strips(runs, cells, labels(cells[["cell", *comparison.keys]], None), comparison.metric), caption)
-    return {"curves": drawn, "strips": dots}
-
-
-def is_longest(cells: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[bool]":
-    """Which cells are no beginning of another: of those that differ in the epochs only, the one with the most."""
-    rest = [key for key in keys if key != "training.epochs"]
-    if "training.epochs" not in keys:
-        return pd.Series(True, index=cells.index)
-    most = (
-        cells.groupby(rest, dropna=False)["training.epochs"].transform("max")
-        if rest
-        else cells["training.epochs"].max()
-    )
-    return cells["training.epochs"] == most
-
-
-def level_bands(curves: pd.DataFrame, runs: pd.DataFrame, key: str) -> list[Band]:
-    """The curves of a key's levels, of at most MOST_LEVELS of them, in order."""
-    levels = runs[key].drop_duplicates().tolist()
-    levels = [levels[place] for place in in_order(levels)]
-    if len(levels) > MOST_LEVELS:
-        levels = [levels[place] for place in np.linspace(0, len(levels) - 1, MOST_LEVELS).round().astype(int)]
-    return list(bands(curves, runs, key, levels))
 
 
 def keys_and_cells(comparison: Comparison) -> dict[str, Any]:
@@ -363,11 +301,6 @@ def reproducing(results: Results) -> dict[str, Any]:
 
 
 # --- words ------------------------------------------------------------------------------------------------------
-
-
-def picture(svg: bytes, caption: str) -> Picture:
-    """A picture for the page."""
-    return Picture(Markup(as_inline(svg)), caption)  # noqa: S704  # drawing.py has escaped what it draws
 
 
 def capitalized(text: str) -> str:
