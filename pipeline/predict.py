@@ -21,12 +21,12 @@ NAME_COLUMN = "input"
 
 
 def read_rows(
-    file: Path, features: Sequence[str], unused: Sequence[str] = (), fills: bool = False
+    file: Path, features: Sequence[str], unused: Sequence[str] | None = (), fills: bool = False
 ) -> tuple[list[str], Array]:
     """Names and values (m, d) of a CSV file's rows: a header with the features in any order, and maybe `input`.
 
-    A column `city` gives the features `city=Bonn`, `city=Ulm`; `unused` columns may be there; with `fills` numbers may
-    be missing (nan). A file whose first line is all numbers has no header, but the features in their order. Names are
+    A column `city` gives the features `city=Bonn`, `city=Ulm`; `unused` columns may be there, any others if it is
+    None; with `fills` numbers may be missing (nan). A file whose first line is all numbers has no header, but the features in their order. Names are
     empty where the file has no column `input`. Raises UserError for a file that does not fit.
     """
     try:
@@ -41,9 +41,10 @@ def read_rows(
         header = [*features]
     else:
         del lines[0]
-    given = [name for name in header if name in features or name not in unused]
+    given = [name for name in header if name in features or unused is None or name not in unused]
     sources = {name: source_of(name, given) for name in features}
-    check_columns(str(file), given, list(dict.fromkeys(column for column, _ in sources.values())))
+    columns = list(dict.fromkeys(column for column, _ in sources.values()))
+    check_columns(str(file), [name for name in given if unused is not None or name in columns], columns)
     if not lines:
         raise UserError(f"--input {file} has no rows under its header: add at least one.")
     names, values = [], []
@@ -146,7 +147,7 @@ class Predictor:
     """What predicts: its features and targets, the range of each feature in training, and the network.
 
     low and high are (d,); `outputs` takes rows (m, d) to predictions (m, k), all in the data's own units. Of a table
-    there are `unused` columns; `fills` is True if numbers may be missing.
+    there are `unused` columns, None for all others; `fills` is True if numbers may be missing.
     """
 
     features: tuple[str, ...]
@@ -154,7 +155,7 @@ class Predictor:
     low: Array
     high: Array
     outputs: Callable[[Array], Array]
-    unused: tuple[str, ...] = ()
+    unused: tuple[str, ...] | None = ()
     fills: bool = False
 
 
@@ -171,10 +172,12 @@ def run_predictor(run: KeptRun) -> Predictor:
     return Predictor(dataset.features, dataset.targets, *run.training_range, outputs, unused_columns(run.data), fills)
 
 
-def unused_columns(data: DataConfig) -> tuple[str, ...]:
-    """The columns of a table that a network does not take."""
+def unused_columns(data: DataConfig) -> tuple[str, ...] | None:
+    """The columns of a table that a network does not take; None for all but its features, where these were chosen."""
     if not data.is_table:
         return ()
+    if data.features is not None:
+        return None
     return tuple(name for name in (*data.target, *data.drop, data.groups, data.rows) if name is not None)
 
 

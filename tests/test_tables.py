@@ -355,6 +355,21 @@ def test_a_csv_of_ones_own_in_one_command_then_without_it(tmp_path: Path) -> Non
     assert [float(answer.rpartition(",")[2]) for answer in answers] == pytest.approx([11, 12], abs=1)
 
 
+def test_where_features_were_chosen_the_same_file_can_be_predicted_with_all_its_columns(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"data.path={file}", "data.target=[score]", "data.features=[hours]", "training.epochs=2"]
+    assert in_process(["train", "data=csv", *words], tmp_path) == 0
+    capsys.readouterr()
+    assert in_process(["predict", "experiment=shop", "--input", str(file)], tmp_path) == 0
+    header, *answers = capsys.readouterr().out.split()
+    assert header == "hours,score"
+    assert len(answers) == len(SHOP.split()) - 1
+    written(tmp_path / "less.csv", "city,score\nBonn,1\n")
+    assert in_process(["predict", "experiment=shop", "--input", str(tmp_path / "less.csv")], tmp_path) == 1
+    assert "lacks hours: the columns must be hours" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 def test_a_kept_table_that_is_gone_or_changed_is_named(
     damage: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
