@@ -27,7 +27,9 @@ def read_rows(
 
     A column `city` gives the features `city=Bonn`, `city=Ulm`; `unused` columns may be there, any others if it is
     None; with `fills` numbers may be missing (nan). A file whose first line is all numbers has no header, but the
-    features in their order. Names are empty where the file has no column `input`. Raises UserError for a file that does not fit.
+    features in their order. Names are empty where the file has no column `input`.
+
+    Raises UserError for a file that does not fit.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
