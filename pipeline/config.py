@@ -41,7 +41,6 @@ from pipeline.checks import (
     check_parts,
     check_shapes,
     is_name,
-    is_number,
 )
 from pipeline.credentials import hidden, public_uri
 from pipeline.errors import UserError
@@ -59,8 +58,8 @@ class DataConfig:
     X is n rows of d numbers, y n rows of k numbers (or n numbers, meaning k = 1). A table's columns are the `target`
     and, if `features` names none, all others as features. What is null is what suits the data.
 
-    `digest` is the table's, once it was read. `draw` rows are drawn from those given, with `noise` on their features, by
-    `draw_seed`: they are the data set then. `validation` and `test` are shares of the rows, drawn by the run's seed;
+    `digest` is the table's, once it was read. `draw` rows are drawn from those given by `draw_seed`, with `noise` on
+    their features: they are the data set then. `validation` and `test` are shares of the rows, drawn by the run's seed;
     `training_rows` of the others are trained on, of which it spoils the shares `label_noise` and `outliers`.
     """
 

@@ -34,8 +34,9 @@ class Scale:
     fill: Array | None = None
 
     def apply(self, x: Array) -> Array:
-        """Scales x, (n, columns)."""
-        return (filled(x, self.fill) - self.offset) / self.factor
+        """Scales x, (n, columns): x itself where that changes nothing."""
+        x = filled(x, self.fill)
+        return x if self.is_identity else (x - self.offset) / self.factor
 
     def invert(self, scaled: Array) -> Array:
         """Takes scaled values, (n, columns), back to their units."""
