@@ -85,7 +85,8 @@ def fact_of(fact: Fact, finding: Finding, runs: pd.DataFrame) -> str:
     values = chosen[fact.metric or finding.metric].to_numpy(dtype=np.float64)
     if fact.kind == "median":
         return short(float(np.median(values)))
-    return f"{np.mean(chosen['diverged_at'].notna() if fact.kind == 'diverged' else values > fact.value):.0%}"
+    share = np.mean(chosen["diverged_at"].notna() if fact.kind == "diverged" else values > fact.value)
+    return f"{100 * share:.0f} %"
 
 
 def measures(metric: str, arm: Arm, runs: pd.DataFrame, evidence: Evidence) -> "pd.Series[float]":

@@ -16,7 +16,7 @@ from pipeline.errors import FailedRunsError, UserError
 from pipeline.files import add_files
 from pipeline.findings.arms import Evidence, table_of
 from pipeline.findings.declared import Finding, findings, named
-from pipeline.findings.judge import UNCLEAR, Found, judge
+from pipeline.findings.judge import Found, judge
 from pipeline.findings.page import FOLDER, MEASURED, PAGE, measured_json, page, read_measured
 from pipeline.findings.pictures import picture
 from pipeline.findings.processes import BYTES_PER_ROW, processes
@@ -91,5 +91,5 @@ def print_found(chosen: Sequence[Finding], found: dict[str, Found]) -> None:
     for finding in chosen:
         one = found[finding.name]
         same = "SAME" if one.verdict == finding.verdict else "DIFFERENT"
-        table.add_row(*(Text(text) for text in (finding.name, one.told, one.verdict or UNCLEAR, same)))
+        table.add_row(*(Text(text) for text in (finding.name, one.told, one.winner, same)))
     out.print(table)

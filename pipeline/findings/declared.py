@@ -58,13 +58,14 @@ class Picture:
 class Finding:
     """A question, how it is decided, and the answer.
 
-    heard: what one hears about it; metric: a column of the runs' frame, or one of arms.py; higher: whether a higher
-    value is better, if its name does not say so; facts: what the answer tells besides, by name; verdict: the name of
-    the arm that is better, or None if nothing can be told beyond the seed; answer: the sentences, with places for what
-    is measured (see `Found.texts`); least: the smallest effect that counts.
+    place: where it stands on the page; heard: what one hears about it; metric: a column of the runs' frame, or one of
+    arms.py; higher: whether a higher value is better, if its name does not say so; facts: what the answer tells
+    besides, by name; verdict: the name of the arm that is better, or None if nothing can be told beyond the seed;
+    answer: the sentences, with places for what is measured (see `Found.texts`); least: the smallest effect that counts.
     """
 
     name: str
+    place: int
     heard: str
     experiment: str
     metric: str
@@ -90,8 +91,9 @@ class Finding:
 
 @functools.cache
 def findings() -> dict[str, Finding]:
-    """All findings by name. Raises UserError for a file that is none."""
-    return {file.stem: read(file) for file in sorted((find("experiments") / "findings").glob("*.yaml"))}
+    """All findings by name, in the order of their places. Raises UserError for a file that is none."""
+    found = sorted(map(read, (find("experiments") / "findings").glob("*.yaml")), key=lambda one: (one.place, one.name))
+    return {finding.name: finding for finding in found}
 
 
 def read(file: Path) -> Finding:

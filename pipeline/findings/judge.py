@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pipeline.compare.metric import Metric, metric_of, short
-from pipeline.compare.verdicts import verdicts
+from pipeline.compare.verdicts import LEVEL, verdicts
 from pipeline.compare.wording import p_text
 from pipeline.errors import UserError
 from pipeline.findings.arms import ARM, fact_of
@@ -48,10 +48,17 @@ class Found:
         return {**self.facts, "seeds": str(self.seeds), **{name: short(value) for name, value in numbers.items()}}
 
     @property
+    def winner(self) -> str:
+        """The verdict in words."""
+        return self.verdict or (UNCLEAR if self.p >= LEVEL else "too small a difference to count")
+
+    @property
     def told(self) -> str:
         """The comparison in words: `a against b: final loss 2.3 times lower (1.8 to 3.0), p < 0.001, 50 seeds`."""
         if self.by_divergence:
-            gap = "diverges in {:.0%} of the runs instead of {:.0%}".format(*self.diverged)
+            gap = "diverges in {:.0f} % of the runs instead of {:.0f} %".format(
+                *(100 * share for share in self.diverged)
+            )
         else:
             effect, span = short(self.effect), f"({short(self.low)} to {short(self.high)})"
             size = f"{effect} times {self.better}" if self.ratio else f"{self.better} by {effect}"

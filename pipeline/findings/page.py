@@ -14,11 +14,11 @@ import jinja2
 from pipeline.errors import UserError
 from pipeline.experiment import experiment_files, opening
 from pipeline.findings.declared import Finding
-from pipeline.findings.judge import UNCLEAR, Found
+from pipeline.findings.judge import Found
 from pipeline.paths import PACKAGE
 
 PAGE, FOLDER, MEASURED = "FINDINGS.md", "findings", "measured.json"
-MINUTES = 3
+MINUTES = 5
 LINE = 120  # characters
 
 
@@ -78,15 +78,17 @@ def section(finding: Finding, date: str, found: Found) -> dict[str, str]:
         "name": finding.name,
         "question": finding.question,
         "anchor": anchor(finding.question),
-        "better": finding.verdict or UNCLEAR,
+        "better": found.winner,
         "size": found.told.partition(": ")[2],
-        "answer": textwrap.fill(answer(finding, found), LINE, break_long_words=False, break_on_hyphens=False),
-        "alt": finding.question,
-        "heard": finding.heard,
-        "measured": found.told,
-        "date": date,
+        "answer": filled(answer(finding, found)),
+        "about": filled(f"One hears: {finding.heard} Measured on {date}: {found.told}."),
         "command": command,
     }
+
+
+def filled(text: str) -> str:
+    """A paragraph as lines of a page."""
+    return textwrap.fill(text, LINE, break_long_words=False, break_on_hyphens=False)
 
 
 def answer(finding: Finding, found: Found) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import INK, draw, label, log_numbers, log_values
+from pipeline.compare.drawing import INK, draw, label, log_values
 from pipeline.compare.metric import Metric, metric_of
 from pipeline.compare.panels import COLORS, Band, bands, by_step, finish, paint_band
 from pipeline.errors import UserError
@@ -86,17 +86,9 @@ def strip(axes: Axes, values: Array, place: float, spread: float, color: str) ->
         axes.plot([place, place], [low, high], color=color, linewidth=5, alpha=0.4, solid_capstyle="butt")
         axes.plot([place - spread, place + spread], [middle, middle], color=INK, linewidth=1.6)
     if lost:
+        words = f"{100 * lost / len(values):.0f} % diverged"
         above = axes.get_xaxis_transform()
-        axes.text(
-            place,
-            1.0,
-            f"{lost / len(values):.0%} diverged",
-            transform=above,
-            ha="center",
-            va="top",
-            fontsize=7,
-            rotation=90,
-        )
+        axes.text(place, 1.01, words, transform=above, ha="center", va="bottom", fontsize=7)
 
 
 def scale(axes: Axes, metric: Metric) -> None:
@@ -180,11 +172,10 @@ def resources(_finding: Finding, evidence: Evidence, _table: pd.DataFrame) -> Ca
 
     def paint(figure: Figure) -> None:
         for axes, name in zip(figure.subplots(1, 2), ("seconds", "megabytes"), strict=True):
-            axes.plot(evidence.runs[ROWS], evidence.runs[name], "o", color=COLORS[0], markersize=4, alpha=0.6)
-            axes.set_xscale("log")
-            log_numbers(axes.xaxis)
+            axes.plot(evidence.runs[ROWS] / 1e6, evidence.runs[name], "o", color=COLORS[0], markersize=4, alpha=0.6)
+            axes.set_xlim(0, None)
             axes.set_ylim(0, None)
-            axes.set_xlabel("rows")
+            axes.set_xlabel("million rows")
             axes.set_ylabel(name)
 
     return paint
