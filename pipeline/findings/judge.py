@@ -76,11 +76,12 @@ def judge(finding: Finding, runs: pd.DataFrame, table: pd.DataFrame) -> Found:
     compared = verdicts(table, metric, by=[ARM])
     if compared.table.empty or compared.table["p"].isna().any():
         raise UserError(f"The finding {finding.name} cannot be judged: {compared.sentence}")
-    row = compared.table.iloc[0]  # of the arm with the worse median, which in the mean may be ahead
+    row = compared.table.iloc[0]  # of the arm with the worse median, which may be ahead all the same
     effect, low, high = (float(row[name]) for name in ("effect", "low", "high"))
-    is_turned = effect < (1 if metric.log else 0)
-    if is_turned:
+    is_lower = effect < (1 if metric.log else 0)
+    if is_lower:
         effect, low, high = (1 / effect, 1 / high, 1 / low) if metric.log else (-effect, -high, -low)
+    is_turned = bool(row["reversed"] or (is_lower and not row["by_divergence"]))
     ahead, behind = sorted(finding.names, key=lambda name: (name == row[ARM]) != is_turned)
     arms = [table[table[ARM] == name] for name in (ahead, behind)]
     counts = finding.least is None or effect >= finding.least
