@@ -19,9 +19,7 @@ from pipeline.predict import run_predictor
 
 ARM = "arm"
 ALWAYS = ("run_id", "status", "cell", "seed", "diverged_at", "final_loss")
-USUAL = {
-    f"data.{item.name}": item.default for item in fields(DataConfig)
-}  # keys of data at their default are no params
+USUAL = {f"data.{item.name}": item.default for item in fields(DataConfig)}  # at it, most keys of data are no params
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,10 @@ def told(value: object, usual: object = None) -> str:
 def table_of(finding: Finding, evidence: Evidence) -> pd.DataFrame:
     """The runs of both arms, a row a run and arm: `arm`, the metric, what is always needed, the keys that both vary.
 
-    Raises UserError if an arm has no run.
+    Raises UserError if an arm has no run, or no run has the metric.
     """
+    if finding.metric not in (*MEASURES, *evidence.runs.columns):
+        raise UserError(f"The finding {finding.name} is about {finding.metric}, which its runs do not have.")
     arms = [runs_of(evidence.runs, arm.where) for arm in finding.arms]
     for arm, runs in zip(finding.arms, arms, strict=True):
         if runs.empty:
@@ -101,7 +101,7 @@ def distinct_units(run: KeptRun, _: Arm) -> float:
     """How many units of the first hidden layer differ from all before them, in any bit of a weight."""
     matrices, biases = run.weights
     parts = [matrices[0], *(bias[None, :] for bias in biases[:1]), matrices[1].T]
-    return float(len(np.unique(np.concatenate(parts), axis=1).T))
+    return float(len({unit.tobytes() for unit in np.concatenate(parts).T}))
 
 
 def rms_error(run: KeptRun, arm: Arm) -> float:

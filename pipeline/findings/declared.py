@@ -17,6 +17,8 @@ from pipeline.errors import UserError
 from pipeline.experiment import experiment_files, opening
 from pipeline.paths import find
 
+FACTS = ("median", "diverged", "above")
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -41,6 +43,10 @@ class Fact:
     where: Mapping[str, Any] = field(default_factory=dict)
     metric: str | None = None
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in FACTS:
+            raise ValueError(f"a fact is one of {', '.join(FACTS)}, not {self.kind}")
 
 
 @dataclass(frozen=True)
