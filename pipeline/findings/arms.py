@@ -1,7 +1,7 @@
 """Which runs are in an arm, and what is measured of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,8 @@ import pandas as pd
 
 from pipeline.compare.cells import swept_keys
 from pipeline.compare.metric import short
-from pipeline.compare.results import Results, value_of
+from pipeline.compare.results import USUAL, Results, value_of
 from pipeline.compare.wording import level
-from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.findings.declared import Arm, Fact, Finding
 from pipeline.kept import KeptRun
@@ -19,7 +18,6 @@ from pipeline.predict import run_predictor
 
 ARM = "arm"
 ALWAYS = ("run_id", "status", "cell", "seed", "diverged_at", "final_loss")
-USUAL = {f"data.{item.name}": item.default for item in fields(DataConfig)}  # at it, most keys of data are no params
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ def levels_of(runs: pd.DataFrame, key: str) -> "pd.Series[str]":
 def told(value: object, usual: object = None) -> str:
     """A value as text: the usual one, or `none`, where a run has none."""
     text = level(value)
-    return text if text != "missing" else "none" if usual is None else level(usual)
+    if text != "missing":
+        return text
+    return "none" if usual is None else level(usual)
 
 
 def table_of(finding: Finding, evidence: Evidence) -> pd.DataFrame:
