@@ -7,7 +7,7 @@
 .DELETE_ON_ERROR:
 # `make -j2 clean test` must not delete what the test is using; nothing here would gain from running side by side.
 .NOTPARALLEL:
-.PHONY: help setup test check sweep plan compare report reproduce ui server published predict bench lock clean
+.PHONY: help setup test check sweep plan compare report reproduce ui server published findings predict bench lock clean
 
 EXPERIMENT ?= architectures
 # As the user typed them: make would otherwise take the $ of an interpolation for its own.
@@ -66,6 +66,9 @@ server: .venv/.ready ## run an MLflow server on PostgreSQL here, for several mac
 
 published: .venv/.ready ## compare every figure that the tutorials print with ours
 	$(seedbed) published $(args)
+
+findings: .venv/.ready ## answer the tutorials' questions anew, and say whether the answers still hold; ARGS name some
+	$(seedbed) findings $(args)
 
 predict: .venv/.ready ## predict with a trained run: ARGS="experiment=happiness --input rows.csv"
 	$(seedbed) predict $(args)

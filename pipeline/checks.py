@@ -17,7 +17,7 @@ TASKS = ("auto", "regression", "classes")
 MISSING_RULES = ("error", "drop_rows", "mean", "median")
 OUTPUTS = {"rows": "sigmoid", "regression": "identity", "classes": "softmax"}  # usual, by DataConfig.kind
 LOSS_OF = {"rows": "half_sse", "regression": "mse", "classes": "bce"}  # the usual loss, where outputs are no softmax
-SCHEMES = ("normal", "uniform", "xavier", "he", "given")
+SCHEMES = ("normal", "uniform", "xavier", "he", "constant", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
@@ -27,6 +27,7 @@ KERNELS = ("numpy", "numba")
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
 MOST_WEIGHTS = 10_000_000
 MOST_SKIPPED = 100_000
+MOST_DRAWN = 100_000_000  # rows: a number of each is 800 MB
 MOST_WORKERS = 1024
 LONGEST_NAME = 250  # of an experiment in MLflow (its tables have room for 256)
 NOT_IN_A_MODEL = "/:@?#%"  # in an address like models:/NAME@ALIAS they mean something
@@ -45,6 +46,7 @@ DIVISOR = "a number other than 0, or a list of such with one a column"
 POSITIVE = "a finite number > 0"
 COLUMNS = "a list of names of columns, like [hours, slept]"
 SHARE = "a number from 0 to below 1: the share of the rows that is held out"
+SPOILED = "a number from 0 to 1: a share of the rows to train on"
 TAKES = {
     "data.name": NAME,
     "data.X": "a list of rows, each a list of numbers, like [[0, 1], [1, 1]]",
@@ -65,6 +67,12 @@ TAKES = {
     "data.divide_by": DIVISOR,
     "data.target_scaling": one_of(SCALINGS),
     "data.target_divide_by": DIVISOR,
+    "data.draw": f"null (the rows as they are) or a whole number from 1 to {MOST_DRAWN}",
+    "data.noise": "a finite number >= 0: a share of each feature's standard deviation",
+    "data.draw_seed": f"a whole number from 0 to {2**32 - 1}",
+    "data.training_rows": "null (all that are not held out) or a whole number >= 1",
+    "data.label_noise": SPOILED,
+    "data.outliers": SPOILED,
     "data.validation": SHARE,
     "data.test": SHARE,
     "data.stratify": "true or false",
@@ -198,6 +206,32 @@ def check_divisor(key: str, scaling: str | None, divisor: Any) -> None:
     values = divisor if isinstance(divisor, list) else [divisor]
     good = len(values) > 0 and all(is_number(value) and value != 0 for value in values)
     check(good, key, divisor, f"{DIVISOR}, as the scaling is divide")
+
+
+def check_parts(data: Any) -> None:
+    """Raises UserError unless the rows of a data config can be divided into parts as it says."""
+    for key in ("validation", "test"):
+        share = getattr(data, key)
+        check(is_number(share) and 0 <= share < 1, f"data.{key}", share)
+    left = f"below {1 - data.validation:g}, as data.validation is {data.validation:g} and some rows must be left"
+    check(data.validation + data.test < 1, "data.test", data.test, left)
+    check(isinstance(data.stratify, bool), "data.stratify", data.stratify)
+    good = not (data.stratify and data.groups)
+    check(good, "data.stratify", data.stratify, f"false, as data.groups is {data.groups} and groups stay whole")
+
+
+def check_drawing(data: Any) -> None:
+    """Raises UserError unless rows can be drawn, limited and spoiled as a data config says."""
+    check(data.draw is None or 1 <= data.draw <= MOST_DRAWN, "data.draw", data.draw)
+    check(is_number(data.noise) and data.noise >= 0, "data.noise", data.noise)
+    check(0 <= data.draw_seed < 2**32, "data.draw_seed", data.draw_seed)
+    check(data.training_rows is None or data.training_rows >= 1, "data.training_rows", data.training_rows)
+    held = bool(data.validation or data.test)
+    for key in ("label_noise", "outliers"):
+        share = getattr(data, key)
+        check(is_number(share) and 0 <= share <= 1, f"data.{key}", share)
+        clean = "0, as no rows are held out, which stay as they are: set data.validation or data.test"
+        check(held or share == 0, f"data.{key}", share, clean)
 
 
 def check_shapes(weights: Any, shapes: list[tuple[int, int]]) -> None:

@@ -34,12 +34,13 @@ from pipeline.checks import (
     check,
     check_columns,
     check_divisor,
+    check_drawing,
     check_matrix,
     check_model_name,
     check_names,
+    check_parts,
     check_shapes,
     is_name,
-    is_number,
 )
 from pipeline.credentials import hidden, public_uri
 from pipeline.errors import UserError
@@ -57,7 +58,9 @@ class DataConfig:
     X is n rows of d numbers, y n rows of k numbers (or n numbers, meaning k = 1). A table's columns are the `target`
     and, if `features` names none, all others as features. What is null is what suits the data.
 
-    `digest` is the table's, once it was read. `validation` and `test` are shares of the rows, drawn by the run's seed.
+    `digest` is the table's, once it was read. `draw` rows are drawn from those given by `draw_seed`, with `noise` on
+    their features: they are the data set then. `validation` and `test` are shares of the rows, drawn by the run's seed;
+    `training_rows` of the others are trained on, of which it spoils the shares `label_noise` and `outliers`.
     """
 
     name: str | None = None
@@ -82,6 +85,12 @@ class DataConfig:
     validation: float = 0.0
     test: float = 0.0
     stratify: Any = False
+    draw: int | None = None
+    noise: float = 0.0
+    draw_seed: int = 0
+    training_rows: int | None = None
+    label_noise: float = 0.0
+    outliers: float = 0.0
 
     def __post_init__(self) -> None:
         check(self.path is None or bool(self.path.strip()), "data.path", self.path)
@@ -98,7 +107,8 @@ class DataConfig:
         else:
             self._check_rows()
         self._check_scaling()
-        self._check_parts()
+        check_parts(self)
+        check_drawing(self)
 
     @property
     def is_table(self) -> bool:
@@ -157,16 +167,6 @@ class DataConfig:
         check_divisor("data.divide_by", self.scaling, self.divide_by)
         check_divisor("data.target_divide_by", self.target_scaling, self.target_divide_by)
 
-    def _check_parts(self) -> None:
-        for key in ("validation", "test"):
-            share = getattr(self, key)
-            check(is_number(share) and 0 <= share < 1, f"data.{key}", share)
-        left = f"below {1 - self.validation:g}, as data.validation is {self.validation:g} and some rows must be left"
-        check(self.validation + self.test < 1, "data.test", self.test, left)
-        check(isinstance(self.stratify, bool), "data.stratify", self.stratify)
-        good = not (self.stratify and self.groups)
-        check(good, "data.stratify", self.stratify, f"false, as data.groups is {self.groups} and groups stay whole")
-
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -200,7 +200,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How initial weights are made: normal, xavier, he (scaled), uniform (low to high), given (a matrix a layer)."""
+    """How initial weights are made: normal, xavier, he (scaled), uniform (low to high), constant, given (matrices)."""
 
     scheme: str = "normal"
     scale: float = 1.0

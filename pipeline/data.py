@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from pipeline.checks import check, shown
@@ -17,6 +18,7 @@ from pipeline.errors import UserError
 Array = NDArray[np.float64]
 Places = NDArray[np.intp] | slice
 
+ROWS = 5  # the stream of data.draw_seed that draws rows and noise
 MOST_TOLD = 30  # names in a message
 
 
@@ -32,8 +34,9 @@ class Scale:
     fill: Array | None = None
 
     def apply(self, x: Array) -> Array:
-        """Scales x, (n, columns)."""
-        return (filled(x, self.fill) - self.offset) / self.factor
+        """Scales x, (n, columns): x itself where that changes nothing."""
+        x = filled(x, self.fill)
+        return x if self.is_identity else (x - self.offset) / self.factor
 
     def invert(self, scaled: Array) -> Array:
         """Takes scaled values, (n, columns), back to their units."""
@@ -142,6 +145,9 @@ class Recipe:
     validation: float
     test: float
     stratify: bool
+    training_rows: int | None
+    label_noise: float
+    outliers: float
 
 
 def recipe_of(config: DataConfig) -> Recipe:
@@ -157,7 +163,7 @@ def make_dataset(config: DataConfig) -> Dataset:
     raw_X = np.array(config.X, dtype=np.float64)
     features = names_or("x", config.features, raw_X.shape[1])
     kept = kept_features(config.drop, features)
-    return build_dataset(
+    dataset = build_dataset(
         config,
         raw_X[:, kept],
         np.array(config.y, dtype=np.float64),
@@ -165,6 +171,7 @@ def make_dataset(config: DataConfig) -> Dataset:
         targets=names_or("y", config.targets, len(config.y[0])),
         rows=row_names(config.rows, config.X),
     )
+    return drawn_anew(config, dataset)
 
 
 def kept_features(drop: Sequence[str], features: Sequence[str]) -> list[int]:
@@ -211,6 +218,37 @@ def build_dataset(
     input_scale, target_scale = fit(unscaled, recipe_of(config), slice(None))
     X, y = scaled(unscaled, input_scale, target_scale)
     return replace(unscaled, X=X, y=y, input_scale=input_scale, target_scale=target_scale)
+
+
+def drawn_anew(config: DataConfig, dataset: Dataset) -> Dataset:
+    """The data set that a config draws from the rows of another: `draw` of them, each as likely, with noise.
+
+    The noise is normal, with `noise` of each feature's standard deviation: a feature that is constant stays so. Without
+    either, it is the other data set itself. Raises UserError as `build_dataset`.
+    """
+    if config.draw is None and not config.noise:
+        return dataset
+    n = len(dataset.raw_X)
+    order = Generator(PCG64(SeedSequence([config.draw_seed, ROWS])))
+    places = np.arange(n) if config.draw is None else (order.random(config.draw) * n).astype(np.intp)
+    raw_X = dataset.raw_X[places]
+    if config.noise:
+        raw_X += order.standard_normal(raw_X.shape) * (config.noise * spread_of(dataset.raw_X))
+    return build_dataset(
+        config,
+        raw_X,
+        dataset.raw_y[places],
+        features=dataset.features,
+        targets=dataset.targets,
+        rows=[f"{number} {dataset.rows[place]}" for number, place in enumerate(places, start=1)],
+        groups=[dataset.groups[place] for place in places] if dataset.groups else (),
+        is_classes=dataset.is_classes,
+    )
+
+
+def spread_of(x: Array) -> Array:
+    """The standard deviation of each column of x (n, columns); 0 where it is constant, nan left out."""
+    return np.where((x == x[0]).all(axis=0), 0.0, np.nanstd(x, axis=0))
 
 
 def fit(dataset: Dataset, recipe: Recipe, places: Places) -> tuple[Scale, Scale]:

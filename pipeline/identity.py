@@ -27,6 +27,7 @@ UNUSED_INIT = {
     "xavier": ("init.low", "init.high", "init.weights"),
     "he": ("init.low", "init.high", "init.weights"),
     "uniform": ("init.scale", "init.weights"),
+    "constant": ("init.low", "init.high", "init.weights", "init.generator", "init.skip_networks"),
     "given": ("init.scale", "init.low", "init.high", "init.generator", "init.skip_networks"),
 }
 MODES = {"runs_last": "portable", "runs_first": "fast"}  # what numerics=auto means
@@ -196,6 +197,9 @@ def chosen(data: DataConfig) -> dict[str, Any]:
     What is dropped is there always: a sweep over it compares with nothing dropped.
     """
     keys = ["divide_by", "target_divide_by", "validation", "test", "stratify"]
+    keys += ["draw", "noise", "training_rows", "label_noise", "outliers"]
+    if data.draw or data.noise:
+        keys.append("draw_seed")
     if data.is_table:
         keys += ["target", "features", "categorical", "missing", "task", "groups"]
     usual = {field.name: field.default for field in fields(DataConfig)}

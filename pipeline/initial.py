@@ -20,15 +20,17 @@ Array = NDArray[np.float64]
 def initial_weights(init: InitConfig, seed: int, sizes: tuple[int, ...]) -> list[Array]:
     """One matrix (inputs, outputs) a layer, for units `sizes` (d, h1, ..., k).
 
-    normal: standard normals times `scale`; uniform: from `low` to `high`; given: `init.weights`;
+    normal: standard normals times `scale`; uniform: from `low` to `high`; given: `init.weights`; constant: all `scale`;
     xavier: normals times scale * sqrt(2 / (inputs + outputs))   (Glorot, Bengio 2010), for sigmoid and tanh;
     he: normals times scale * sqrt(2 / inputs)                   (He, Zhang, Ren, Sun 2015), for relu.
     `skip_networks` networks are drawn and dropped first, as by a program that goes on without seeding again.
     """
     if init.scheme == "given":
         return [np.array(matrix, dtype=np.float64) for matrix in init.weights]
-    draw = Draw(init, seed)
     shapes = list(itertools.pairwise(sizes))
+    if init.scheme == "constant":
+        return [np.full(shape, init.scale) for shape in shapes]
+    draw = Draw(init, seed)
     with np.errstate(over="ignore"):  # a huge scale gives infinite weights: a run that is diverged from the start
         for _ in range(init.skip_networks):
             for shape in shapes:

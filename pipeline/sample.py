@@ -2,20 +2,22 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from pipeline.config import DataConfig
-from pipeline.data import Dataset, Recipe, Scale, fit, recipe_of, scaled
+from pipeline.data import Dataset, Recipe, Scale, fit, recipe_of, scaled, spread_of
 from pipeline.errors import UserError
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 DRAW = 2  # the stream of a seed that draws parts; the weights have the seed's own
+LABELS, OUTLIERS = 3, 4  # those that spoil rows to train on
+FAR = 10.0  # standard deviations: how far an outlier is moved
 TRAINING = "training"
 
 
@@ -46,18 +48,20 @@ def whole(dataset: Dataset) -> Sample:
 
 
 def sample_of(dataset: Dataset, config: DataConfig, seed: int) -> Sample:
-    """The parts that `data.validation` and `data.test` ask for, drawn by a run's seed; all rows if they ask for none.
+    """The parts that a config asks for, drawn by a run's seed; all rows if it asks for none.
 
-    Fills and scales are fitted on the rows to train on. Raises UserError if a part gets no row.
+    Fills and scales are fitted on the rows to train on, spoiled as they may be. Raises UserError if a part gets no row.
     """
     recipe = recipe_of(config)
-    return drawn(dataset, recipe, seed) if recipe.validation or recipe.test else whole(dataset)
+    parted = recipe.validation or recipe.test or recipe.training_rows is not None
+    return drawn(dataset, recipe, seed) if parted else whole(dataset)
 
 
 @functools.lru_cache(maxsize=32)  # runs of a sweep that share their seed share their sample
 def drawn(dataset: Dataset, recipe: Recipe, seed: int) -> Sample:
     """The sample of a seed."""
     names = places_of(dataset, recipe, seed)
+    dataset = spoiled(dataset, recipe, seed, names[TRAINING])
     input_scale, target_scale = fit(dataset, recipe, names[TRAINING])
     X, y = scaled(dataset, input_scale, target_scale)
     parts = {name: Part(X[places], y[places], places) for name, places in names.items()}
@@ -78,14 +82,32 @@ def places_of(dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, Places]:
     middles = np.empty(n)
     for rows in strata(dataset, recipe):
         middles[rows] = middles_of(units[rows], order)
-    held = {"test": middles < recipe.test, "val": middles < recipe.test + recipe.validation}
+    validation = validation_share(recipe, n)
+    held = {"test": middles < recipe.test, "val": middles < recipe.test + validation}
     held["val"] &= ~held["test"]
     found = {TRAINING: ~(held["test"] | held["val"]), "val": held["val"], "test": held["test"]}
-    asked = {TRAINING: 1 - recipe.validation - recipe.test, "val": recipe.validation, "test": recipe.test}
+    asked = {TRAINING: 1 - validation - recipe.test, "val": validation, "test": recipe.test}
     for name, share in asked.items():
         if share and not found[name].any():
             raise UserError(too_few(dataset, name, share))
     return {name: np.flatnonzero(found[name]) for name, share in asked.items() if share}
+
+
+def validation_share(recipe: Recipe, n: int) -> float:
+    """The share of n rows to validate on: all that are left, if the number of rows to train on is given.
+
+    Raises UserError if that is less than the share asked for.
+    """
+    if recipe.training_rows is None:
+        return recipe.validation
+    rows = n * (1 - recipe.test) - recipe.training_rows
+    if rows < n * recipe.validation - 0.5:
+        most = round(n * (1 - recipe.test - recipe.validation))
+        raise UserError(
+            f"data.training_rows is {recipe.training_rows}, but it must be at most {most}: the others of {n} rows are "
+            "held out by data.validation and data.test."
+        )
+    return rows / n if rows >= 0.5 else 0.0
 
 
 def too_few(dataset: Dataset, part: str, share: float) -> str:
@@ -115,3 +137,46 @@ def middles_of(units: Places, order: Array) -> Array:
     middles = np.empty(len(known))
     middles[standing] = (ends - sizes[standing] / 2) / len(units)
     return middles[place]
+
+
+def spoiled(dataset: Dataset, recipe: Recipe, seed: int, places: Places) -> Dataset:
+    """The data set with wrong labels and outliers in the shares of the rows `places` that a recipe asks for, if any.
+
+    A wrong label is the targets of another row, different ones, each as likely. An outlier has one feature, drawn among
+    those that vary, moved up or down by FAR of its standard deviations. A larger share has the rows of a smaller one.
+    """
+    if not recipe.label_noise and not recipe.outliers:
+        return dataset
+    raw_y = relabelled(dataset.raw_y, recipe.label_noise, seed, places)
+    return replace(dataset, raw_X=with_outliers(dataset.raw_X, recipe.outliers, seed, places), raw_y=raw_y)
+
+
+def relabelled(y: Array, share: float, seed: int, places: Places) -> Array:
+    """Targets y (n, k), wrong ones in a share of the rows `places`."""
+    wrong, order = chosen(seed, LABELS, share, places)
+    known, kind = np.unique(y[places], axis=0, return_inverse=True)
+    kind = kind.reshape(-1)[np.searchsorted(places, wrong)]
+    steps = 1 + (order.random(len(wrong)) * (len(known) - 1)).astype(np.intp)  # around the circle of targets
+    y = y.copy()
+    y[wrong] = known[(kind + steps) % len(known)]
+    return y
+
+
+def with_outliers(X: Array, share: float, seed: int, places: Places) -> Array:
+    """Features X (n, d), moved far off in a share of the rows `places`."""
+    far, order = chosen(seed, OUTLIERS, share, places)
+    spread = spread_of(X[places])
+    varied = np.flatnonzero(spread)
+    if not len(varied):
+        return X
+    column = varied[(order.random(len(far)) * len(varied)).astype(np.intp)]
+    X = X.copy()
+    X[far, column] += np.where(order.random(len(far)) < 0.5, -FAR, FAR) * spread[column]
+    return X
+
+
+def chosen(seed: int, stream: int, share: float, places: Places) -> tuple[Places, Generator]:
+    """A share of some places, drawn by a stream of a seed, and what goes on drawing from it."""
+    order = Generator(PCG64(SeedSequence([seed, stream])))
+    standing = order.random(len(places)).argsort(kind="stable")
+    return places[standing[: round(share * len(places))]], order

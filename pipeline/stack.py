@@ -97,7 +97,8 @@ def trajectory_key(run: Run) -> object:
     end = run.config.training.epochs if run.config.training.patience is not None else None
     parts = {"training": run.sample.training, **run.sample.held} if run.sample.held else {}
     rows = tuple((name, part.places.tobytes()) for name, part in parts.items())
-    return init, run.config.seed, run.config.training.learning_rate, end, rows
+    spoiled = run.config.data.label_noise, run.config.data.outliers
+    return init, run.config.seed, run.config.training.learning_rate, end, rows, spoiled
 
 
 def raw_sums(run: Run) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.checks import CONTROL, check, is_text, shown
 from pipeline.config import DataConfig
-from pipeline.data import FILLS, Dataset, build_dataset, check_known, make_dataset
+from pipeline.data import FILLS, Dataset, build_dataset, check_known, drawn_anew, make_dataset
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def table_dataset(config: DataConfig, frame: "pd.DataFrame") -> Dataset:
     names, columns = zip(*(part for name in features for part in encoded(config, frame[name])), strict=True)
     targets, raw_y, is_classes = encoded_targets(config, frame)
     check_varied(config, dict(zip(names, columns, strict=True)), raw_y)
-    return build_dataset(
+    dataset = build_dataset(
         config,
         np.column_stack(columns),
         raw_y,
@@ -156,6 +156,7 @@ def table_dataset(config: DataConfig, frame: "pd.DataFrame") -> Dataset:
         groups=[text(value) for value in frame[config.groups]] if config.groups else (),
         is_classes=is_classes,
     )
+    return drawn_anew(config, dataset)
 
 
 def chosen_features(config: DataConfig, columns: list[str]) -> list[str]:

@@ -96,7 +96,7 @@ BAD = [
     ("train data=5", f"data is 5, but it must be {DATA}."),
     ("train experiment=foo", "experiment is foo, but it must be one of EXPERIMENTS."),
     ("train experiment=null", "experiment is null, but it must be one of EXPERIMENTS."),
-    ("train init=foo", "init is foo, but it must be one of given, he, normal, uniform, xavier."),
+    ("train init=foo", "init is foo, but it must be one of constant, given, he, normal, uniform, xavier."),
     ("train tracking=foo", "tracking is foo, but it must be one of mlflow, none, server."),
     ("train hydra/launcher=foo", "hydra/launcher is foo, but it must be one of basic, stacked."),
     (

@@ -120,7 +120,7 @@ def test_a_flat_y_is_one_output() -> None:
         ),
         ({"bias": 1}, "network.bias is 1, but it must be true or false."),
         ({"bias": None}, "network.bias is null, but it must be true or false."),
-        ({"scheme": "foo"}, "init.scheme is foo, but it must be one of normal, uniform, xavier, he, given."),
+        ({"scheme": "foo"}, "init.scheme is foo, but it must be one of normal, uniform, xavier, he, constant, given."),
         ({"generator": "mt"}, "init.generator is mt, but it must be one of pcg64, legacy."),
         ({"scale": 0.0}, "init.scale is 0.0, but it must be a finite number > 0."),
         ({"low": float("nan")}, "init.low is nan, but it must be a finite number."),

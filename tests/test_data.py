@@ -213,3 +213,75 @@ def test_the_key_depends_on_the_scaled_numbers_and_their_shape_only() -> None:
     assert dataset(scaling="max").key != dataset().key
     assert dataset(X=[[1, 2]], y=[[3, 4]]).key != dataset(X=[[1, 2, 3]], y=[[4]]).key
     assert dataset(X=[[1, 2], [3, 4]], y=[[5], [6]]).key != dataset(X=[[1], [2]], y=[[3, 4], [5, 6]]).key
+
+
+# --- rows drawn anew --------------------------------------------------------------------------------------------
+
+DRAWN: dict[str, Any] = {
+    "X": [[0, 5], [1, 5], [2, 5]],
+    "y": [0, 1, 2],
+    "rows": ["a", "b", "c"],
+    "features": ["x", "constant"],
+}
+
+
+def drawn(**keys: Any) -> Dataset:
+    return make_dataset(DataConfig(**(DRAWN | keys)))
+
+
+def test_rows_are_drawn_with_their_targets_and_have_names_of_their_own() -> None:
+    one = drawn(draw=200)
+    assert one.raw_X.shape == (200, 2)
+    np.testing.assert_array_equal(one.raw_X[:, :1], one.raw_y)
+    assert set(one.raw_y.ravel().tolist()) == {0.0, 1.0, 2.0}
+    assert one.rows[0] == "1 " + "abc"[int(one.raw_y[0, 0])]
+    assert len(set(one.rows)) == 200
+
+
+def test_noise_has_its_share_of_each_features_deviation_and_none_where_that_is_0() -> None:
+    one = drawn(draw=20_000, noise=0.5)
+    noise = one.raw_X[:, 0] - one.raw_y[:, 0]
+    assert noise.std() == pytest.approx(0.5 * np.std([0, 1, 2]), rel=0.02)
+    assert abs(noise.mean()) < 0.01
+    assert set(one.raw_X[:, 1].tolist()) == {5.0}
+
+
+def test_noise_alone_leaves_the_rows_their_order() -> None:
+    one = drawn(noise=0.1)
+    assert one.raw_y.ravel().tolist() == [0, 1, 2]
+    assert one.rows == ("1 a", "2 b", "3 c")
+    assert (one.raw_X[:, 0] != [0, 1, 2]).all()
+
+
+def test_the_drawn_rows_of_a_seed_are_kept_here() -> None:
+    """Computed once: NumPy's PCG64 promises its numbers, so other rows would be another program."""
+    assert drawn(draw=8).raw_y.ravel().tolist() == [1, 1, 1, 1, 0, 1, 0, 1]
+    assert drawn(draw=8, draw_seed=1).raw_y.ravel().tolist() != [1, 1, 1, 1, 0, 1, 0, 1]
+    assert drawn(draw=8, noise=0.5).digest == drawn(draw=8, noise=0.5).digest
+
+
+def test_scales_are_those_of_the_drawn_rows() -> None:
+    one = drawn(draw=50, noise=1.0, scaling="standard")
+    assert one.X[:, 0].mean() == pytest.approx(0, abs=1e-14)
+    assert one.X[:, 0].std() == pytest.approx(1)
+
+
+def test_without_drawing_scaled_rows_are_the_rows_themselves() -> None:
+    one = drawn()
+    assert one.X is one.raw_X
+    assert one.rows == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"draw": 0}, "data.draw is 0, but it must be null (the rows as they are) or a whole number from 1"),
+        ({"noise": -1.0}, "data.noise is -1.0, but it must be a finite number >= 0"),
+        ({"noise": float("inf")}, "data.noise is inf, but"),
+        ({"draw_seed": -1}, "data.draw_seed is -1, but it must be a whole number from 0"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        drawn(**keys)

@@ -19,6 +19,10 @@ from tests.factory import config, run
 GIVEN: dict[str, Any] = {"hidden": [], "scheme": "given", "weights": [[[1], [2], [3]]]}
 PARTED: dict[str, Any] = {"validation": 0.25, "test": 0.25}
 STRATIFIED: dict[str, Any] = {"test": 0.5, "stratify": True}
+DRAWN: dict[str, Any] = {
+    **{"draw": 9, "noise": 0.5, "draw_seed": 1, "training_rows": 4, "test": 0.25},
+    **{"label_noise": 0.5, "outliers": 0.5},
+}
 UNIFORM: dict[str, Any] = {"scheme": "uniform"}
 DIVIDED: dict[str, Any] = {"scaling": "divide", "divide_by": 2, "target_scaling": "divide", "target_divide_by": [2]}
 
@@ -36,6 +40,12 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"validation": 0.25}, "data.validation"),
     ({}, {"test": 0.25}, "data.test"),
     ({"test": 0.5}, {"stratify": True}, "data.stratify"),
+    ({}, {"draw": 9}, "data.draw"),
+    ({}, {"noise": 0.5}, "data.noise"),
+    ({"draw": 9}, {"draw_seed": 1}, "data.draw_seed"),
+    ({"draw": 9}, {"training_rows": 5}, "data.training_rows"),
+    ({"test": 0.5}, {"label_noise": 0.5}, "data.label_noise"),
+    ({"test": 0.5}, {"outliers": 0.5}, "data.outliers"),
     ({}, {"scaling": "max"}, "data.scaling"),
     ({}, {"target_scaling": "max"}, "data.target_scaling"),
     (DIVIDED, {"divide_by": 3}, "data.divide_by"),
@@ -61,6 +71,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"hidden": [4, 4]}, {"activation": ["tanh", "relu"]}, "network.activation"),
     ({}, {"output_activation": "tanh"}, "network.output_activation"),
     ({}, {"scheme": "he"}, "init.scheme"),
+    ({}, {"scheme": "constant"}, "init.scheme"),
     ({}, {"batch_size": 2}, "training.batch_size"),
     ({}, {"optimizer": "adam"}, "training.optimizer"),
     ({}, {"l2": 0.1}, "training.l2"),
@@ -91,7 +102,7 @@ def test_the_cell_changes_with_everything_but_the_seed(base: dict[str, Any], cha
 def test_the_changes_above_cover_every_key_of_the_identity() -> None:
     keys = {
         key
-        for base in ({}, GIVEN, UNIFORM, DIVIDED, PARTED, STRATIFIED, MOMENTUM, STEPS)
+        for base in ({}, GIVEN, UNIFORM, DIVIDED, PARTED, STRATIFIED, MOMENTUM, STEPS, DRAWN)
         for key in run(**base).identity
     }
     assert keys == {key for _, _, key in CHANGES}
@@ -110,6 +121,9 @@ def test_the_changes_above_cover_every_key_of_the_identity() -> None:
         ({}, {"y": [1, 1, 0, 0]}),
         ({}, {"rows": ["1 0 1", "0 1 1", "0 0 1", "1 1 1"]}),  # the names that rows have without names
         ({}, {"low": -7.0, "high": 7.0}),
+        ({}, {"draw": None, "noise": 0.0, "training_rows": None, "label_noise": 0.0, "outliers": 0.0}),
+        ({}, {"draw_seed": 7}),  # where nothing is drawn
+        ({"scheme": "constant"}, {"generator": "legacy", "skip_networks": 3, "low": -7.0}),
         ({}, {"momentum": 0.5, "decay": 0.25, "decay_every": 7}),
         ({"hidden": [4, 4]}, {"activation": ["sigmoid", "sigmoid"]}),
         (UNIFORM, {"scale": 7.0}),

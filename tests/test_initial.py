@@ -124,3 +124,30 @@ def test_the_global_generator_is_left_alone() -> None:
     for generator in ("legacy", "pcg64"):
         initial_weights(InitConfig(generator=generator), 9, SIZES)
     assert np.random.random() == wanted
+
+
+def test_constant_weights_are_all_the_scale_whatever_the_seed() -> None:
+    for seed in (0, 1):
+        found = initial_weights(InitConfig(scheme="constant", scale=0.25), seed, SIZES)
+        assert_same(found, [np.full(shape, 0.25) for shape in ((3, 4), (4, 5), (5, 1))])
+
+
+@pytest.mark.parametrize("numerics", ["portable", "fast"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_units_that_begin_equal_never_part(numerics: str, activation: str) -> None:
+    """By symmetry they have the same gradient at every update: the same bits, also behind a second layer."""
+    its = result(
+        **CAT_SHOP
+        | {
+            "scheme": "constant",
+            "hidden": [4, 3],
+            "activation": activation,
+            "epochs": 200,
+            "numerics": numerics,
+            "bias": True,
+        }
+    )
+    first, second, last = its.final.matrices
+    assert (first != its.initial[0]).any()
+    for columns in (first.T, second, second.T, last):
+        assert {unit.tobytes() for unit in columns} == {columns[0].tobytes()}

@@ -94,6 +94,15 @@ def test_runs_that_have_just_ended_make_the_frame_that_the_store_gives(empty_sto
     assert read(empty_store).kept(str(kept.loc[kept["diverged_at"].notna(), "run_id"].iloc[0])).diverged_at
 
 
+def test_a_number_of_the_data_that_is_as_usual_is_in_the_frame_all_the_same(empty_store: Path) -> None:
+    """Such keys are no params of a run, or it would be another run since there are such keys."""
+    words = ["data=cat_shop", "data.validation=0.5", "data.label_noise=0,0.5", "seed=0,1", "training.epochs=3"]
+    assert in_process(["sweep", *words], empty_store) == 0
+    runs = read(empty_store).runs
+    assert sorted(runs["data.label_noise"]) == [0.0, 0.0, 0.5, 0.5]
+    assert "data.outliers" not in runs
+
+
 def test_a_sweep_that_found_its_runs_has_them_too(store: Path, tmp_path: Path) -> None:
     shutil.copy(store / "mlflow.db", tmp_path)
     words = ["data=cat_shop", "network.hidden=[2],[4]", "seed=0,7", "training.epochs=5", "training.metrics=[mse]"]

@@ -1,5 +1,6 @@
 """Parts of a data set: which rows a run trains on, the same on every machine, and scales that know only these."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from pipeline.config import DataConfig
 from pipeline.data import build_dataset, make_dataset
 from pipeline.errors import UserError
 from pipeline.sample import Sample, sample_of
-from pipeline.stack import make_stacks, trajectories_of
-from tests.factory import PROPERTY, rows, run
+from pipeline.stack import make_stacks, train_stack, trajectories_of
+from tests.factory import PROPERTY, bits, rows, run
 
 
 def sample(n: int = 40, seed: int = 0, **keys: Any) -> Sample:
@@ -146,3 +147,96 @@ def test_runs_with_other_parts_are_other_trajectories() -> None:
     one, other = run(**values), run(**values, stratify=True)
     assert one.sample.training.places.tolist() != other.sample.training.places.tolist()
     assert [len(trajectories_of(stack)) for stack in make_stacks([one, other])] in ([2], [1, 1])
+
+
+# --- fewer rows to train on, and spoiled ones -------------------------------------------------------------------
+
+
+def test_so_many_rows_are_trained_on_and_all_others_held_out() -> None:
+    found = places(sample(40, 3, test=0.25, training_rows=8))
+    assert [len(found[name]) for name in ("training", "val", "test")] == [8, 22, 10]
+    assert found["test"] == places(sample(40, 3, test=0.25))["test"]
+
+
+def test_fewer_rows_are_among_more() -> None:
+    few, more = (set(places(sample(40, 3, test=0.25, training_rows=count))["training"]) for count in (5, 20))
+    assert few < more
+
+
+def test_training_on_all_rows_that_are_left_is_as_without_a_limit() -> None:
+    assert places(sample(40, 3, test=0.25, training_rows=30)) == places(sample(40, 3, test=0.25))
+    assert places(sample(9, 3, training_rows=9)) == places(sample(9, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wrong_labels_are_other_targets_in_the_share_asked_for(seed: int) -> None:
+    y = [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 30
+    clean, spoiled = (sample(90, seed, y=y, test=0.5, label_noise=share).training for share in (0.0, 0.2))
+    wrong = (clean.y != spoiled.y).any(axis=1)
+    assert wrong.sum() == 9
+    assert (spoiled.y.sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(clean.X, spoiled.X)
+
+
+def test_each_wrong_label_is_as_likely() -> None:
+    y = [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 2000
+    spoiled = sample(6000, 0, y=y, test=0.5, label_noise=1.0).training
+    was = np.array(y)[spoiled.places].argmax(axis=1)
+    steps = np.bincount((spoiled.y.argmax(axis=1) - was) % 3, minlength=3)
+    assert steps[0] == 0
+    assert steps[1] == pytest.approx(1500, abs=110)  # four standard deviations
+
+
+def test_an_outlier_has_one_feature_ten_deviations_off() -> None:
+    X = [[*row, 7.0] for row in rows(60, 2, 1)["X"]]
+    clean, spoiled = (sample(60, 1, X=X, test=0.5, outliers=share).training for share in (0.0, 0.3))
+    moved = spoiled.X - clean.X
+    assert (moved != 0).sum(axis=1).tolist().count(1) == 9
+    assert (moved != 0).sum() == 9
+    spread = clean.X.std(axis=0)
+    for row, column in zip(*np.nonzero(moved), strict=True):
+        assert abs(moved[row, column]) == pytest.approx(10 * spread[column])
+    assert {-1.0, 1.0} == set(np.sign(moved[moved != 0]).tolist())
+    assert not moved[:, 2].any()
+    np.testing.assert_array_equal(clean.y, spoiled.y)
+
+
+def test_a_larger_share_spoils_the_rows_of_a_smaller_one() -> None:
+    few, more = (sample(60, 1, test=0.5, outliers=share).training.X for share in (0.1, 0.4))
+    clean = sample(60, 1, test=0.5).training.X
+    assert set(np.flatnonzero((few != clean).any(axis=1))) < set(np.flatnonzero((more != clean).any(axis=1)))
+
+
+def test_rows_held_out_stay_clean_but_for_the_scale_that_outliers_change() -> None:
+    plain, spoiled = (sample(60, 1, test=0.5, label_noise=share, outliers=share) for share in (0.0, 0.5))
+    np.testing.assert_array_equal(plain.held["test"].X, spoiled.held["test"].X)
+    np.testing.assert_array_equal(plain.held["test"].y, spoiled.held["test"].y)
+    plain, spoiled = (sample(60, 1, test=0.5, outliers=share, scaling="standard") for share in (0.0, 0.5))
+    assert (spoiled.input_scale.factor > 2 * plain.input_scale.factor).all()
+
+
+def test_runs_that_are_spoiled_otherwise_are_other_trajectories() -> None:
+    values = rows(40, 2, 1) | {"test": 0.5, "epochs": 5}
+    runs = [run(**values), run(**values, label_noise=0.2), run(**values, outliers=0.2), run(**values, label_noise=0.4)]
+    (stack,) = make_stacks(runs)
+    assert [len(found) for found in trajectories_of(stack)] == [1, 1, 1, 1]
+    together = {one.fingerprint: bits(its) for one, its in zip(stack, train_stack(stack), strict=True)}
+    for one in runs:
+        assert together[one.fingerprint] == bits(train_stack([one])[0])
+    assert len(set(together.values())) == 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"training_rows": 0}, "data.training_rows is 0, but it must be null (all that are not held out) or a whole"),
+        ({"label_noise": 1.5, "test": 0.5}, "data.label_noise is 1.5, but it must be a number from 0 to 1"),
+        ({"outliers": -1, "test": 0.5}, "data.outliers is -1, but it must be a number from 0 to 1"),
+        ({"outliers": 0.1}, "data.outliers is 0.1, but it must be 0, as no rows are held out, which stay as they are"),
+        ({"training_rows": 7, "test": 0.5}, "data.training_rows is 7, but it must be at most 5: the others of 10 rows"),
+    ],
+    ids=str,
+)
+def test_rows_that_cannot_be_limited_or_spoiled(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        sample(10, **keys)

@@ -73,6 +73,20 @@ def test_numbers_are_features_and_categories_are_one_each_in_their_order(file: P
     np.testing.assert_allclose(found.y.std(), 1)
 
 
+def test_rows_are_drawn_from_a_table_and_kept_as_they_were_drawn(file: Path) -> None:
+    """With the table's groups and missing values; a digest that is given is that of the drawn rows."""
+    written(file, SHOP + ",3,Ulm,True,d,80\n")
+    keys = {"draw": 30, "noise": 0.5, "groups": "who", "missing": "mean"}
+    one = run_on(file, **keys)
+    assert len(one.dataset.raw_X) == len(one.dataset.groups) == 30
+    assert set(one.dataset.groups) == set("abcd")
+    assert np.isnan(one.dataset.raw_X[:, 0]).sum() == one.dataset.groups.count("d") > 0
+    again = unpacked(packed(one.dataset), one.config.data)
+    assert (again.digest, again.rows, again.groups) == (one.dataset.digest, one.dataset.rows, one.dataset.groups)
+    assert run_on(file, **keys, digest=again.digest).fingerprint == one.fingerprint
+    assert run_on(file, **keys | {"draw_seed": 1}).dataset.digest != one.dataset.digest
+
+
 def test_parquet_gives_the_same_as_csv(file: Path, tmp_path: Path) -> None:
     pd.read_csv(file).to_parquet(tmp_path / "shop.parquet")
     for keys in ({"drop": ["who"]}, {"target": ["city"]}, {"groups": "who"}):

@@ -1,4 +1,4 @@
-"""Verbs that prove figures: `published`, `recover`, `reproduce`, `diff`."""
+"""Verbs that prove figures: `published`, `findings`, `recover`, `reproduce`, `diff`."""
 
 import click
 
@@ -18,6 +18,30 @@ def published(tutorials: tuple[str, ...]) -> None:
     from pipeline.verbs import print_published
 
     print_published(tutorials)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--write", "folder", metavar="DIR", help="Also write FINDINGS.md and its pictures into a folder.")
+def findings(words: tuple[str, ...], folder: str | None) -> None:
+    """Answer the tutorials' questions anew: run their sweeps, and say whether the answers still hold.
+
+    For each question (depth, width, sandwiches, ...: see docs/FINDINGS.md) runs the sweep of its experiment (what is
+    finished in the store is found), compares two arms that were declared before, over their seeds, and prints the
+    difference, its interval, and whether the verdict is the SAME as in experiments/findings/. If one is DIFFERENT, the
+    exit code is 1.
+
+    WORDS: names of findings; all if none is named. tracking.uri=URI for another store than MLFLOW_TRACKING_URI or
+    sqlite:///mlflow.db.
+
+    For example:
+      seedbed findings
+      seedbed findings depth width
+      seedbed findings --write docs
+    """
+    from pipeline.findings.commands import check_findings
+
+    check_findings(words, folder)
 
 
 @cli.command()

@@ -25,7 +25,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
     Groups (swapped whole):
       experiment=   a file of experiments/ (see `seedbed list`)
       data=         happiness, exam, first_column, cat_shop, digits, csv (a table of your own)
-      init=         normal, uniform, xavier, he, given
+      init=         normal, uniform, xavier, he, constant, given
       tracking=     mlflow, server (an MLflow server), none
       executor=     auto, serial, processes (with executor.workers=2; else one a core)
 
@@ -41,6 +41,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       data.X=[[0,0],[0,1],[1,0],[1,1]]  data.y=[0,1,1,0]  data.scaling=none|max|divide|standard
       data.drop=[sandwiches]  data.validation=0.2  data.test=0.1  data.stratify=true
       data.path=my.csv  data.target=[score]  data.features=[hours,slept]  data.categorical=[city]   (data=csv)
+      data.draw=500  data.noise=0.6  data.training_rows=20  data.label_noise=0.1  data.outliers=0.05
       data.task=regression|classes  data.missing=drop_rows|mean|median  data.groups=who  data.rows=name
 
     Hydra's options:

@@ -17,7 +17,10 @@ FEW = 10  # seeds; with fewer, an interval holds what it should less often than 
 FOLLOWS: dict[str, tuple[str, ...]] = {
     "network.depth": ("network.hidden",),
     "network.width": ("network.hidden",),
-    "data.digest": ("data.name", "data.drop", "data.features", "data.target", "data.categorical", "data.groups"),
+    "data.digest": (
+        *("data.name", "data.drop", "data.features", "data.target", "data.categorical", "data.groups"),
+        *("data.draw", "data.noise", "data.draw_seed"),
+    ),
     "network.n_params": ("network.hidden", "network.bias", "data.name", "data.digest"),
     "numerics": ("network.hidden", "network.bias", "data.name", "data.digest"),
 }

@@ -2,13 +2,14 @@
 
 A frame has a row a run: `run_id`, `name`, `status`, `fingerprint`, `cell`, `sweep`, `seed`, `diverged_at`, the params
 under their dotted keys (numbers and truth values typed back, lists as text: `[4, 5]`) and the results without their
-prefix: `final_loss`, `best_loss`, `log10_best_loss`, `updates`, ... A result that a run has not is nan.
+prefix: `final_loss`, `best_loss`, `log10_best_loss`, `updates`, ... A result that a run has not is nan; so is a param,
+unless it is a number of the data's that a run has only where it is not the default.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ import pandas as pd
 from pipeline.address import absolute
 from pipeline.compare.links import server_of
 from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
+from pipeline.config import DataConfig
 from pipeline.credentials import public_uri
 from pipeline.datasets import FOLDER
 from pipeline.errors import UserError
@@ -26,6 +28,7 @@ from pipeline.sinks import existing_sink, is_trouble, translated
 
 RESULTS = "result/"
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
+USUAL = {f"data.{key.name}": key.default for key in fields(DataConfig) if isinstance(key.default, int | float)}
 CONSTANTS = {"True": True, "False": False, "None": None}
 
 
@@ -222,11 +225,15 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A param's values as what they were: whole numbers, floats, truth values; else text. Missing ones stay missing."""
+    """A param's values as what they were: whole numbers, floats, truth values; else text.
+
+    Missing ones stay missing, but for those that a run is without where they are as usual (identity.py).
+    """
     if str(column.name).endswith(TEXT):
         return column
     values: Mapping[str, Any] = {text: value_of(text) for text in column.dropna().unique()}
-    return column.map(values).infer_objects()
+    found, usual = column.map(values), USUAL.get(str(column.name))
+    return (found if usual is None else found.where(column.notna(), usual)).infer_objects()
 
 
 def value_of(text: str) -> Any:
