@@ -17,6 +17,7 @@ from rich.text import Text
 from pipeline.preview import Preview
 from pipeline.sweep import FAILED, FOUND, Outcome
 
+MOST_PREDICTIONS = 20  # rows of a run that are printed
 LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed
 
@@ -228,8 +229,11 @@ def as_classes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[S
     return ["input", "prediction", "prediction's share", "target", *("part" for _ in parts)], short
 
 
-def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], most: int = 20) -> None:
-    """Prints the predictions of a run as a table, with the eight decimals that the tutorials print; no features."""
+def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], count: int) -> None:
+    """Prints the predictions of a run as a table, with the eight decimals that the tutorials print; no features.
+
+    `rows` are the first of `count`, MOST_PREDICTIONS at least if there are as many.
+    """
     if not columns:
         return
     columns, rows = as_classes(columns, rows)
@@ -242,8 +246,8 @@ def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for i in kept:
         header = columns[i].replace("_unscaled", "\nunscaled")  # two lines, to fit a terminal of 80 columns
         table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows[:most]:
+    for row in rows[:MOST_PREDICTIONS]:
         table.add_row(str(row[0]), *(decimals(row[i]) for i in kept[1:]))
     out.print(table)
-    if len(rows) > most:
-        say(f"... and {len(rows) - most} more rows")
+    if count > MOST_PREDICTIONS:
+        say(f"... and {count - MOST_PREDICTIONS:,} more rows")

@@ -258,10 +258,10 @@ def weight_table(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
     return ["layer", "from", "to", "weight", "initial weight"], rows
 
 
-def predictions(run: Run, result: Result) -> tuple[list[str], list[list[Any]]]:
-    """The columns of a run's predictions, and a row a row of its data."""
+def predictions(run: Run, result: Result, most: int | None = None) -> tuple[list[str], list[list[Any]]]:
+    """The columns of a run's predictions, and a row a row of its data, at most so many."""
     columns = prediction_columns(run, result)
-    return list(columns), table_rows(columns)
+    return list(columns), table_rows(columns, most)
 
 
 def table_rows(columns: Mapping[str, NDArray[Any]], most: int | None = None) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrackingConfig
 from pipeline.console import (
+    MOST_PREDICTIONS,
     Display,
     print_end_of_plan,
     print_failures,
@@ -390,9 +391,9 @@ def print_run(outcome: Outcome, store: "Store | None") -> None:
         return
     if outcome.status == FOUND and store and outcome.run_id:
         say(f"Nothing to train: this run is finished in the store, as run {outcome.run_id}.")
-        print_predictions(*store.table(outcome.run_id, "predictions.json"))
+        print_predictions(*store.table(outcome.run_id, "predictions.json"), len(run.dataset.X))
     if outcome.result:
-        print_predictions(*predictions(run, outcome.result))
+        print_predictions(*predictions(run, outcome.result, MOST_PREDICTIONS), len(run.dataset.X))
         if outcome.result.diverged_at is not None:
             say(f"The run diverged: after {outcome.result.diverged_at} updates a number was not finite any more.")
     say(f"{run.name}: {told_loss(run, metrics)} after {metrics['result/updates']:.0f} updates.")
