@@ -27,7 +27,7 @@ from pipeline.identity import Run, make_run
 from pipeline.record import Record, make_record
 from pipeline.sink import described
 from pipeline.stack import Result, train_stack
-from pipeline.sweep import TagsOf, tags_for
+from pipeline.plan import TagsOf, tags_for
 
 if TYPE_CHECKING:
     from pipeline.api import Metric, MlflowClient

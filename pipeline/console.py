@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.preview import Preview
-from pipeline.sweep import FAILED, FOUND, Outcome
+from pipeline.plan import FAILED, FOUND, Outcome
 
 LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed

@@ -29,7 +29,7 @@ from pipeline.identity import Run, is_secret, is_slow
 from pipeline.preview import preview
 from pipeline.record import predictions, public_config, table
 from pipeline.stack import updates_of
-from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
+from pipeline.plan import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 
 if TYPE_CHECKING:
     from pipeline.track import Glance, Store

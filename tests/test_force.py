@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from pipeline.continuing import Starts
 from pipeline.identity import Run
 from pipeline.sink import Kept
-from pipeline.sweep import make_plan
+from pipeline.plan import make_plan
 from tests.conftest import in_process
 from tests.factory import run
 

@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.record import params, table
 from pipeline.sink import Change, Sink
 from pipeline.sinks import existing_sink, translated
-from pipeline.sweep import FAILED, FOUND, Outcome
+from pipeline.plan import FAILED, FOUND, Outcome
 
 if TYPE_CHECKING:
     from pipeline.compare.report import Drawn  # with matplotlib

@@ -10,7 +10,7 @@ from pipeline.console import say
 from pipeline.paths import PACKAGE
 from pipeline.sink import Change, Sink
 from pipeline.sinks import existing_sink, is_trouble
-from pipeline.sweep import FOUND, Outcome
+from pipeline.plan import FOUND, Outcome
 
 TAG = "comparison"  # of a parent run: the digest of what its comparison was made from
 FILE = "comparison.json"  # what it left elsewhere than in its files
