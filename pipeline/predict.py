@@ -175,7 +175,7 @@ def unused_columns(data: DataConfig) -> tuple[str, ...]:
     """The columns of a table that a network does not take."""
     if not data.is_table:
         return ()
-    return tuple(name for name in (*data.target, *data.drop, data.groups, data.rows) if name is not None)
+    return tuple(name for name in (*(data.target or []), *data.drop, data.groups, data.rows) if name is not None)
 
 
 def extrapolations(names: Sequence[str], rows: Array, by: Predictor) -> Iterator[str]:

@@ -46,12 +46,9 @@ def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: boo
 
 def run_one(run: Run, force: bool = False) -> Outcome:
     """Trains one run, or finds it finished (not with `force`), and prints its result. Raises FailedRunsError."""
-    note_oddities([run])
     with contextlib.ExitStack() as stack:
         store = open_store(run.config.tracking, stack, force)
-        plan = make_plan([run], store, force)
-        with Display(1, updates_to_make(plan)) as display:
-            (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
+        outcome = ended(run, store, force)
         waiting = store.send() if store else 0
         print_run(outcome, store)
     if outcome.status == FAILED:
@@ -64,18 +61,29 @@ def run_one(run: Run, force: bool = False) -> Outcome:
     return outcome
 
 
+def ended(run: Run, store: "Store | None", force: bool) -> Outcome:
+    """How a single run ended, trained now or found finished (not with `force`)."""
+    note_oddities([run])
+    plan = make_plan([run], store, force)
+    with Display(1, updates_to_make(plan)) as display:
+        (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
+    return outcome
+
+
 def run_sweep(
     runs: Sequence[Run],
     words: Sequence[str],
     parents: dict[tuple[str, str, str], "Parent"] | None = None,
     force: bool = False,
+    call: str = "",
 ) -> list[Outcome]:
     """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
 
     With `force` it trains the finished ones too.
 
     `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
-    too. Returns an outcome for every distinct run.
+    too. A sweep from Python has a `call` in place of words. Returns an outcome for every distinct run; only those of
+    such a call have results.
     """
     parents = {} if parents is None else parents
     note_oddities(runs)
@@ -86,7 +94,7 @@ def run_sweep(
         stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key))
+            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call)
             ENDED[key] = parents[key]
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
@@ -208,13 +216,15 @@ class Parent:
         words: Sequence[str],
         experiment: str,
         earlier: "Parent | None" = None,
+        call: str = "",
     ) -> None:
         """Opens the parent run, or goes on with that of an earlier batch, and announces the plan."""
         self.store, self.plan = store, plan
         self.ended: dict[str, Outcome] = earlier.ended if earlier else {}
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         self.question = question_of(words)
-        self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
+        self.call = call
+        self.command = call or shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
         found += f", {len(plan.starts)} go on from shorter ones" if plan.starts else ""
         by = f" in {plan.workers} processes" if plan.workers else ""
@@ -241,7 +251,7 @@ class Parent:
         status = "FAILED"
         try:
             with Display(len(self.plan.runs), updates_to_make(self.plan)) as display:
-                outcomes.extend(execute(self.plan, self.store, tags, display.report))
+                outcomes.extend(execute(self.plan, self.store, tags, display.report, keep_results=bool(self.call)))
             status = "FAILED" if any(outcome.status == FAILED for outcome in outcomes) else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -312,9 +322,11 @@ class Parent:
 
 def question_of(words: Sequence[str]) -> str:
     """What the sweep's experiment file asks; empty without one."""
+    chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
+    if not chosen:
+        return ""
     from pipeline.experiment import experiment_files, opening
 
-    chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
     return opening(experiment_files()[chosen]).get("Question", "") if chosen in experiment_files() else ""
 
 
