@@ -4,7 +4,7 @@ Two arrays are what `data.X` and `data.y` are on the command line, and a frame o
 same values, names and settings the same run. None of them is changed, nor kept by reference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def has_text(array: NDArray[Any]) -> bool:
     return any(isinstance(one, str) for one in array.ravel())
 
 
-def check_rows(X: Sequence[Any] | Array, y: Sequence[Any] | Array) -> None:
+def check_rows(X: Sized, y: Sized) -> None:
     """Raises UserError unless X and y have as many rows."""
     if len(X) != len(y):
         raise UserError(f"y has {len(y)} rows, but it must have {len(X)}, as X has.")

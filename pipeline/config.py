@@ -54,8 +54,6 @@ FILLED: dict[tuple[int, str], tuple[Any, Any]] = {}  # sections as they were giv
 class DataConfig:
     """A data set: rows inline, or a table (a file at `path`, or one that is `bundled` with a library).
 
-    What was given from Python is a table that has no place, only a `digest`; arrays of it have no `target` either.
-
     X is n rows of d numbers, y n rows of k numbers (or n numbers, meaning k = 1). A table's columns are the `target`
     and, if `features` names none, all others as features. What is null is what suits the data.
 
@@ -109,15 +107,14 @@ class DataConfig:
 
     @property
     def is_given(self) -> bool:
-        """True for what was given from Python: nothing here says where to read it."""
+        """True for what was given from Python: it has a digest, but no place. Arrays have no target either."""
         return self.X is None and self.digest is not None and self.path is None and self.bundled is None
 
     @property
     def kind(self) -> str | None:
         """`rows` (inline, or arrays), `regression` or `classes`; None for a table that is not read yet."""
-        if self.task != "auto":
-            return self.task
-        return "rows" if not self.is_table or (self.is_given and self.target is None) else None
+        rows = not self.is_table or (self.is_given and self.target is None)
+        return self.task if self.task != "auto" else "rows" if rows else None
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -131,7 +128,7 @@ class DataConfig:
         check(self.path is None or self.bundled is None, "data.path", self.path, "null, as data.bundled is given")
         if isinstance(self.target, str | int):
             object.__setattr__(self, "target", [str(self.target)])
-        if not self.kind == "rows":
+        if self.kind != "rows":
             check(bool(self.target), "data.target", self.target)
             check_columns("data.target", self.target)
         if self.categorical is not None:

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from pipeline.preview import Preview
 from pipeline.plan import FAILED, FOUND, Outcome
+from pipeline.preview import Preview
 
 LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed
@@ -106,7 +106,7 @@ class Display:
 
 @contextlib.contextmanager
 def hushed(quiet: bool, progress: bool = False) -> Iterator[None]:
-    """In the block, no results are printed if `quiet`, and progress only if asked for; notes, failed runs and errors are."""
+    """In the block, if `quiet`, no results are printed, and progress only if asked for; notes and errors are."""
     before, out.quiet = out.quiet, quiet
     token = SHOWN.set(progress or not quiet)
     try:

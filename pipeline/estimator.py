@@ -6,6 +6,7 @@ weights, biases, Adam in mini-batches. What decides the result is the parameters
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,12 +17,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.config import DataConfig
 from pipeline.data import build_dataset
 from pipeline.errors import UserError
 from pipeline.identity import Run, make_run
 from pipeline.network import predict
-from pipeline.settings import Configs, named, of_section
+from pipeline.settings import Configs, Values, data_config, named, of_section
 from pipeline.stack import Result, train_stack
 from pipeline.threads import one_thread
 
@@ -69,7 +69,7 @@ class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         self.random_state = random_state
 
     def _train(self, X: Array, y: Array, targets: Sequence[str], is_classes: bool) -> None:
-        """Trains on X (n, d) and y (n, k) and keeps what predictions take. Raises ValueError for unusable parameters."""
+        """Trains on X (n, d) and y (n, k) and keeps what predictions take. Raises ValueError for a bad parameter."""
         try:
             run = self._run(X, y, targets, is_classes)
         except UserError as error:
@@ -92,13 +92,12 @@ class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         values = {**named(None, {"bias": True, **own, "seed": self._seed()}), **named(self.settings, {})}
         task = "classes" if is_classes else "regression"
         stratify = is_classes and self.validation > 0
-        about = {"name": "data", "target": ["y"], "task": task, "stratify": stratify, "digest": "not known"}
-        data = DataConfig(**(about | of_section("data", values)))
+        about: Values = {"name": "data", "target": ["y"], "task": task, "stratify": stratify, "digest": "not known"}
+        data = data_config(about | of_section("data", values))
         features = [f"x{j}" for j in range(X.shape[1])]
         rows = [f"row {i}" for i in range(1, len(X) + 1)]
         dataset = build_dataset(data, X, y, features=features, targets=targets, rows=rows, is_classes=is_classes)
-        data = DataConfig(**(vars(data) | {"digest": dataset.digest}))
-        return make_run(Configs()(data, values), dataset=dataset)
+        return make_run(Configs()(replace(data, digest=dataset.digest), values), dataset=dataset)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

@@ -137,8 +137,9 @@ class Fit:
         """
         outputs = self.outputs(X)
         if self.run.dataset.is_classes:
-            labels = np.array(self.run.dataset.targets) if self.labels is None else self.labels
-            return labels[outputs.argmax(axis=1)]
+            labels: NDArray[Any] = np.array(self.run.dataset.targets) if self.labels is None else self.labels
+            best: NDArray[Any] = labels[outputs.argmax(axis=1)]
+            return best
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def __repr__(self) -> str:

@@ -115,9 +115,7 @@ def is_secret(word: str) -> bool:
     return (key == "tracking.uri" and public_uri(value) != value) or (key == "tracking" and value.startswith("{"))
 
 
-def make_run(
-    config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None, call: str = ""
-) -> Run:
+def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None, call: str = "") -> Run:
     """Builds the data set, unless it is given (a table's is, by tables.py), and derives the identity.
 
     Raises UserError if the data cannot be divided and scaled as asked, or the network does not suit them.

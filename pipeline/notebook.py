@@ -6,17 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.arrays import Given, given
-from pipeline.config import RunConfig
 from pipeline.console import hushed
-from pipeline.errors import FailedRunsError, UserError
+from pipeline.errors import FailedRunsError
 from pipeline.fitted import Fit, Sweep
 from pipeline.identity import Run, make_run
 from pipeline.plan import FAILED, Outcome
 from pipeline.session import ENDED, Parent, ended, open_store, run_sweep
 from pipeline.settings import SHORT, Configs, Values, combinations, named, of_section
 from pipeline.threads import one_thread
-
-WITHIN = {"sigmoid": (0.0, 1.0)}  # what a usual output reaches
 
 
 def fit(
@@ -129,7 +126,7 @@ def runs_of(name: str, X: Any, y: Any, combined: Sequence[Values]) -> tuple[list
 def check_reach(run: Run, values: Values) -> None:
     """Warns of targets that the output, if it was not chosen, never reaches."""
     config, y = run.config, run.dataset.y
-    if config.data.kind != "rows" or "network.output_activation" in values or (0 <= y.min() and y.max() <= 1):
+    if config.data.kind != "rows" or "network.output_activation" in values or (y.min() >= 0 and y.max() <= 1):
         return
     warnings.warn(
         f"y goes from {y.min():g} to {y.max():g}, and a sigmoid, the usual output for arrays, from 0 to 1: give "

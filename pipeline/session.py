@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingConfig
 from pipeline.console import (
@@ -23,13 +22,13 @@ from pipeline.console import (
 )
 from pipeline.credentials import public_uri
 from pipeline.data import unfitting_names
-from pipeline.environment import environment
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, is_secret, is_slow
-from pipeline.preview import preview
-from pipeline.record import predictions, public_config, table
-from pipeline.stack import updates_of
 from pipeline.plan import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
+from pipeline.preview import preview
+from pipeline.record import predictions
+from pipeline.stack import updates_of
+from pipeline.tally import parent_files, sweep_metrics
 
 if TYPE_CHECKING:
     from pipeline.track import Glance, Store
@@ -94,7 +93,7 @@ def run_sweep(
         stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call)
+            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call=call)
             ENDED[key] = parents[key]
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
@@ -216,6 +215,7 @@ class Parent:
         words: Sequence[str],
         experiment: str,
         earlier: "Parent | None" = None,
+        *,
         call: str = "",
     ) -> None:
         """Opens the parent run, or goes on with that of an earlier batch, and announces the plan."""
@@ -335,54 +335,6 @@ def ui_command(uri: str) -> str:
     if uri == os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"):
         return "seedbed ui (or make ui)"
     return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
-
-
-def sweep_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The parent's counts; no name is one of its children's."""
-    return {
-        "sweep/trained": sum(outcome.status == TRAINED for outcome in outcomes),
-        "sweep/found": sum(outcome.status == FOUND for outcome in outcomes),
-        "sweep/failed": sum(outcome.status == FAILED for outcome in outcomes),
-        "sweep/diverged": sum(outcome.diverged for outcome in outcomes),
-        "sweep/cells": len({outcome.run.cell_digest for outcome in outcomes if outcome.status != FAILED}),
-    }
-
-
-def parent_files(plan: Plan, outcomes: Sequence[Outcome], command: str, question: str) -> dict[str, bytes]:
-    """The parent's artifacts: the plan, every run (also those found finished), what failed and what diverged."""
-    about = {
-        "command": command,
-        "question": question,
-        "runs": len(plan.runs),
-        "found_finished": len(plan.found),
-        "duplicates": plan.duplicates,
-        "stacks": [len(stack) for stack in plan.stacks],
-        "config_of_first_run": public_config(plan.runs[0].config),
-        "environment": environment(),
-    }
-    failed = [(one, one.reason) for one in outcomes if one.status == FAILED]
-    diverged = [(one, f"diverged after {one.diverged_at} updates") for one in outcomes if one.diverged]
-    return {
-        "plan.json": json.dumps(about, indent=2).encode(),
-        "runs.json": table(RUN_COLUMNS, [run_row(outcome) for outcome in outcomes]),
-        "failures.json": trouble_table(failed),
-        "diverged.json": trouble_table(diverged),
-    }
-
-
-def trouble_table(told: Sequence[tuple[Outcome, str]]) -> bytes:
-    """Runs, each with what happened to it and the command that repeats it."""
-    return table(["run", "reason", "command"], [[one.run.name, reason, one.run.command] for one, reason in told])
-
-
-RUN_COLUMNS = ("run", "status", "cell", "seed", "final loss", "best loss", "updates", "run id", "fingerprint")
-
-
-def run_row(outcome: Outcome) -> list[Any]:
-    """A run's row in runs.json."""
-    run, metrics = outcome.run, outcome.metrics
-    results = [metrics.get(f"result/{key}") for key in ("final_loss", "best_loss", "updates")]
-    return [run.name, outcome.status, run.cell, run.config.seed, *results, outcome.run_id, run.fingerprint]
 
 
 def told_loss(run: Run, metrics: Mapping[str, float]) -> str:

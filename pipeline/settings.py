@@ -14,7 +14,9 @@ from pipeline.config import DataConfig, RunConfig
 from pipeline.errors import UserError
 
 MOST_RUNS = 1_000_000
-SECTIONS = {key: kind for key, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
+SECTIONS: dict[str, Any] = {
+    key: kind for key, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)
+}
 TYPES: dict[str, Any] = {
     f"{section}.{key}": kind for section, fields in SECTIONS.items() for key, kind in get_type_hints(fields).items()
 } | {"seed": int, "numerics": str}
@@ -22,13 +24,11 @@ THE_DATA = ("data.X", "data.y", "data.path", "data.bundled", "data.digest")  # w
 KEYS = [key for key in TYPES if key not in THE_DATA]
 GROUPS = {"init": "init.scheme", "executor": "executor.kind", "tracking": "tracking.uri"}  # as on the command line
 SHORT = {key.rpartition(".")[2]: key for key in KEYS} | GROUPS
+LISTED = ("divide_by", "target_divide_by", "drop", "features", "target", "targets", "rows", "categorical")
 LISTS = {  # the keys whose values are lists, and how deep
-    key: 1
-    for key in (
-        *("network.hidden", "training.metrics", "data.divide_by", "data.target_divide_by"),
-        *(f"data.{key}" for key in ("drop", "features", "target", "targets", "rows", "categorical")),
-    )
-} | {"init.weights": 3}
+    **{f"data.{key}": 1 for key in LISTED},
+    **{"network.hidden": 1, "training.metrics": 1, "init.weights": 3},
+}
 
 Values = dict[str, Any]
 

@@ -4,8 +4,8 @@ import pytest
 
 from pipeline import preview as room
 from pipeline.console import print_plan
-from pipeline.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
 from pipeline.plan import make_plan
+from pipeline.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
 from tests.factory import run
 
 
