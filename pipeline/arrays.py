@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.checks import shown
+from pipeline.checks import check, shown
 from pipeline.config import DataConfig
 from pipeline.data import Dataset, build_dataset, kept_features, names_or, row_names
 from pipeline.errors import UserError
@@ -77,6 +77,8 @@ def from_numbers(X: Any, y: Any, values: Values) -> Given:
     """The data set of arrays of numbers, as if its rows were given inline; `features`, `targets`, `rows` name them."""
     raw_X, raw_y = matrix("X", X), matrix("y", y)
     check_rows(raw_X, raw_y)
+    for key in ("target", "categorical", "groups"):
+        check(values.get(key) is None, f"data.{key}", values.get(key), "null, as X is an array: give a frame")
     values = dict(values)
     features = names_or("x", names_of("features", values, raw_X.shape[1]), raw_X.shape[1])
     targets = names_or("y", names_of("targets", values, raw_y.shape[1]), raw_y.shape[1])

@@ -15,6 +15,8 @@ from pipeline.session import ENDED, Parent, ended, open_store, run_sweep
 from pipeline.settings import SHORT, Configs, Values, combinations, named, of_section
 from pipeline.threads import one_thread
 
+USUAL = {"tracking.experiment": None, "tracking.report": False}  # the data set's name; a report takes seconds
+
 
 def fit(
     X: Any,
@@ -115,7 +117,7 @@ def runs_of(name: str, X: Any, y: Any, combined: Sequence[Values]) -> tuple[list
         place = repr(own)
         if place not in known:
             known[place] = given(X, y, own)
-        config = configs(known[place].config, {"tracking.report": False, **values})
+        config = configs(known[place].config, {**USUAL, **values})
         run = make_run(config, dataset=known[place].dataset, call=call_of("fit", X, y, values))
         check_reach(run, values)
         runs.append(run)

@@ -127,9 +127,7 @@ def test_further_keys_are_settings(data: tuple[Array, Array]) -> None:
     ],
     ids=str,
 )
-def test_a_bad_parameter_is_a_value_error(
-    parameters: dict[str, Any], sentence: str, data: tuple[Array, Array]
-) -> None:
+def test_a_bad_parameter_is_a_value_error(parameters: dict[str, Any], sentence: str, data: tuple[Array, Array]) -> None:
     with pytest.raises(ValueError, match=sentence):
         SeedbedRegressor(**parameters).fit(*data)
 
