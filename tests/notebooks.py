@@ -13,7 +13,7 @@ NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
 def executed(file: Path) -> Any:
-    """The notebook with the outputs of running it from the first cell, in an empty folder. Raises what a cell raises."""
+    """The notebook with the outputs of running all its cells in an empty folder. Raises what a cell raises."""
     notebook: Any = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:

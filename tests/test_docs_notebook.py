@@ -24,7 +24,7 @@ def test_a_cell_that_fails_is_no_success(tmp_path: Path) -> None:
     content["cells"] = [cell for cell in content["cells"] if cell["cell_type"] == "code"][:1]
     content["cells"][0]["source"] = "from pipeline import fit\nfit([[0.0]], [1], hidden=[0])"
     (tmp_path / "bad.ipynb").write_text(json.dumps(content))
-    with pytest.raises(Exception, match="network.hidden is"):
+    with pytest.raises(Exception, match=r"network\.hidden is \[0\], but it must be a list"):
         executed(tmp_path / "bad.ipynb")
 
 

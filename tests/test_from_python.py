@@ -79,7 +79,7 @@ def test_arrays_are_the_rows_of_a_data_set(words: list[str], rows: dict[str, Any
 
 @pytest.mark.parametrize("name", ["happiness", "exam", "cat_shop", "digits"])
 def test_a_data_set_by_its_name(name: str) -> None:
-    few = {"epochs": 2, "seed": 5, "validation": 0.25}
+    few: dict[str, Any] = {"epochs": 2, "seed": 5, "validation": 0.25}
     words = [f"data={name}", "training.epochs=2", "seed=5", "data.validation=0.25"]
     assert same(fit(name, **few), run_of(*words))
 
@@ -353,8 +353,8 @@ def test_a_failed_training_is_told_with_its_reason() -> None:
         "import resource, pipeline; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
         "try: pipeline.fit([[0.0], [1.0]], [0, 1], epochs=100_000_000, metrics=['mean_abs'])\n"
         "except pipeline.UserError as error: print(type(error).__name__, error)\n"
-        "found = pipeline.sweep([[0.0], [1.0]], [0, 1], metrics=[['mean_abs'], ['mean_abs', 'mse']], epochs=100_000_000, "
-        "executor='serial')\n"
+        "several = {'metrics': [['mean_abs'], ['mean_abs', 'mse']], 'epochs': 100_000_000}\n"
+        "found = pipeline.sweep([[0.0], [1.0]], [0, 1], several, executor='serial')\n"
         "print(len(found), len(found.failures))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
