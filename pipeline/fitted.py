@@ -230,11 +230,15 @@ class Sweep(Sequence[Fit]):
 
     @property
     def best(self) -> Fit:
-        """The best cell's run of the lowest final loss: a lucky seed of a poorer cell never is. Raises UserError."""
+        """The best cell's run of the lowest loss (of rows held out, if there are any); no lucky seed of a poorer cell.
+
+        Raises UserError if all runs diverged.
+        """
+        loss = self.comparison.metric.name
         for fits in self.by_cell.values():
-            finite = [fit for fit in fits if fit.diverged_at is None]
+            finite = [fit for fit in fits if fit.diverged_at is None and loss in fit.results]
             if finite:
-                return min(finite, key=lambda fit: fit.results["final_loss"])
+                return min(finite, key=lambda fit: fit.results[loss])
         raise UserError("All runs of the sweep diverged: choose a lower training.learning_rate.")
 
     def __repr__(self) -> str:

@@ -246,6 +246,19 @@ def test_a_sweep_has_cells_with_seeds_as_noise() -> None:
     assert repr(found) == "<Sweep of 20 runs>"
 
 
+def test_the_best_run_is_that_of_the_rows_held_out_if_there_are_any() -> None:
+    found = sweep("exam", hidden=[4], seed=range(8), epochs=30, validation=0.3)
+    assert found.best.results["val_loss"] == min(one.results["val_loss"] for one in found)
+    assert found.best.results["final_loss"] > min(one.results["final_loss"] for one in found)
+
+
+def test_a_sweep_that_diverges_has_no_best_run() -> None:
+    found = sweep(X, Y, activation="identity", output_activation="identity", learning_rate=1e6, seed=range(3))
+    assert list(found.cells["diverged"]) == [3]
+    with pytest.raises(UserError, match=r"^All runs of the sweep diverged: choose a lower training\.learning_rate"):
+        found.best  # noqa: B018
+
+
 def test_a_run_asked_for_twice_is_there_once() -> None:
     assert [one.config.seed for one in sweep(X, Y, seed=[1, 0, 1], epochs=2)] == [1, 0]
 
