@@ -44,7 +44,7 @@ def fit(
     again only with `force`. Raises UserError for what cannot be used, FailedRunsError if the training fails.
     """
     values = named(settings, keys)
-    (run,), data = runs_of("fit", X, y, [values])
+    (run,), data = runs_of(X, y, [values])
     with contextlib.ExitStack() as stack:
         stack.enter_context(quietly(progress))
         store = open_store(run.config.tracking, stack, force)
@@ -76,7 +76,7 @@ def sweep(
     Raises UserError for what cannot be used, before anything is trained.
     """
     values = named(settings, keys)
-    runs, data = runs_of("sweep", X, y, combinations(values))
+    runs, data = runs_of(X, y, combinations(values))
     parents: dict[tuple[str, str, str], Parent] = {}
     with quietly(progress):
         try:
@@ -108,7 +108,7 @@ def quietly(progress: bool) -> Iterator[None]:
         yield
 
 
-def runs_of(name: str, X: Any, y: Any, combined: Sequence[Values]) -> tuple[list[Run], list[Given]]:
+def runs_of(X: Any, y: Any, combined: Sequence[Values]) -> tuple[list[Run], list[Given]]:
     """The runs of some combinations of settings, and the data of each. Raises UserError for the first unusable one."""
     configs, known = Configs(), dict[str, Given]()
     runs, data = [], []
