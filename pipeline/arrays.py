@@ -50,13 +50,18 @@ def given(X: Any, y: Any, values: Values) -> Given:
         raise UserError("X is sparse, but it must be an array of all its numbers: give X.toarray().")
     if isinstance(X, str):
         return from_name(X, y, values)
-    if hasattr(X, "iloc"):
+    if is_frame(X):
         return from_frame(X, y, values)
     if y is None:
         raise UserError("y is missing: give the targets, a row for each of X (or X as a frame, with y its column).")
     if values.get("task") in TASKS or np.asarray(y).dtype.kind not in NUMBERS:
         return from_frame(*framed(X, y, values))
     return from_numbers(X, y, values)
+
+
+def is_frame(X: Any) -> bool:
+    """True for a pandas frame, which need not be imported to tell."""
+    return hasattr(X, "iloc") and hasattr(X, "columns")
 
 
 def from_name(name: str, y: Any, values: Values) -> Given:
@@ -161,7 +166,7 @@ def from_frame(frame: "pd.DataFrame", y: Any, values: Values) -> Given:
     if y is None:
         y = values.pop("target", None)
     names = [y] if isinstance(y, str) else y
-    if isinstance(names, list) and set(map(str, names)) <= set(frame.columns):
+    if isinstance(names, list) and all(isinstance(name, str) for name in names) and set(names) <= set(frame.columns):
         values["target"] = names
     elif isinstance(y, str) or y is None:
         raise UserError(f"y is {shown(y)}, but it must be a column of the frame, several, or the targets' values.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.arrays import as_array
+from pipeline.arrays import as_array, is_frame
 from pipeline.config import RunConfig
 from pipeline.continuing import Start
 from pipeline.errors import UserError
@@ -153,7 +153,7 @@ def rows_of(X: Any, features: Sequence[str], fills: bool) -> Array:
 
     Numbers may be missing (nan) if `fills`. Raises UserError for one that does not fit.
     """
-    rows = np.column_stack(columns_of(X, features)) if hasattr(X, "iloc") else as_array("X", X)
+    rows = np.column_stack(columns_of(X, features)) if is_frame(X) else as_array("X", X)
     if rows.ndim != 2 or rows.shape[1] != len(features):
         raise UserError(
             f"X has the shape {rows.shape}, but it must be (rows, {len(features)}), the features {', '.join(features)}."

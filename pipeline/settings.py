@@ -35,6 +35,8 @@ Values = dict[str, Any]
 
 def named(settings: Mapping[str, Any] | None, keys: Mapping[str, Any]) -> Values:
     """All settings by dotted key, with plain values (no NumPy). Raises UserError for an unknown key, or one twice."""
+    if not isinstance(settings, Mapping | None):
+        raise UserError(f"settings is {shown(settings)}, but it must be keys with values, like {{'epochs': 500}}.")
     values: Values = {}
     for name, value in itertools.chain((settings or {}).items(), keys.items()):
         key = key_of(name)

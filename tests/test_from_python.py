@@ -209,6 +209,12 @@ def test_arrays_with_a_task_are_a_table() -> None:
     assert one.predict(X).shape == (4, 2)
 
 
+def test_columns_of_a_frame_may_be_numbers() -> None:
+    one = fit(pd.DataFrame(X), [0, 1, 1, 0], epochs=5)
+    assert one.run.dataset.features == ("0", "1", "2")
+    assert np.array_equal(one.predict(pd.DataFrame(X)), one.predict(X))
+
+
 def test_numbers_may_be_missing_if_that_is_said() -> None:
     holes = np.array(X, dtype=float)
     holes[0, 0] = np.nan
@@ -317,6 +323,7 @@ def test_a_usual_sigmoid_that_never_reaches_the_targets_is_told() -> None:
         (SHOP, "scores", {}, "y is scores, but it must be a column of the frame"),
         (SHOP, SHOP["score"], {}, "The table has two columns score: give them different names."),
         (SHOP, [1, 2], {}, "y has 2 rows, but it must have 6, as X has."),
+        (SHOP["hours"], SHOP["score"], {}, "X has the shape (6,), but it must be (rows, features)"),
         (SHOP, "score", {"features": ["hour"]}, "data.features names hour, which is not there"),
     ],
     ids=lambda one: str(one)[:40] if isinstance(one, str | dict) else "",

@@ -45,6 +45,11 @@ def test_an_unknown_key(name: str, sentence: str) -> None:
     assert str(raised.value).startswith(sentence)
 
 
+def test_settings_are_a_dict() -> None:
+    with pytest.raises(UserError, match=r"^settings is \[4\], but it must be keys with values, like"):
+        named([4], {})  # type: ignore[arg-type]
+
+
 def test_a_key_is_given_once() -> None:
     with pytest.raises(UserError, match=r"^training\.epochs is given twice: give it once"):
         named({"training.epochs": 5}, {"epochs": 6})
