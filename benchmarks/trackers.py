@@ -24,10 +24,10 @@ from pipeline.config import TrackingConfig
 from pipeline.environment import environment
 from pipeline.experiment import compose_run
 from pipeline.identity import Run, make_run
+from pipeline.plan import TagsOf, tags_for
 from pipeline.record import Record, make_record
 from pipeline.sink import described
 from pipeline.stack import Result, train_stack
-from pipeline.sweep import TagsOf, tags_for
 
 if TYPE_CHECKING:
     from pipeline.api import Metric, MlflowClient

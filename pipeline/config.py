@@ -112,13 +112,19 @@ class DataConfig:
 
     @property
     def is_table(self) -> bool:
-        """True for columns of a file, False for inline rows."""
-        return self.path is not None or self.bundled is not None
+        """True for columns of a file and for what was given from Python, False for inline rows."""
+        return self.path is not None or self.bundled is not None or self.is_given
+
+    @property
+    def is_given(self) -> bool:
+        """True for what was given from Python: it has a digest, but no place. Arrays have no target either."""
+        return self.X is None and self.digest is not None and self.path is None and self.bundled is None
 
     @property
     def kind(self) -> str | None:
-        """`rows` (inline), `regression` or `classes`; None for a table that is not read yet and may be either."""
-        return ("rows" if not self.is_table else None) if self.task == "auto" else self.task
+        """`rows` (inline, or arrays), `regression` or `classes`; None for a table that is not read yet."""
+        rows = not self.is_table or (self.is_given and self.target is None)
+        return self.task if self.task != "auto" else "rows" if rows else None
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -126,14 +132,15 @@ class DataConfig:
         return None if self.is_table or self.drop else (len(self.X[0]), len(self.y[0]))
 
     def _check_table(self) -> None:
-        what = f"data.{'path' if self.path else 'bundled'} names a table"
+        what = f"data.{'path' if self.path else 'bundled' if self.bundled else 'digest'} names a table"
         for key in ("X", "y", "targets"):
             check(getattr(self, key) is None, f"data.{key}", getattr(self, key), f"null, as {what} (see data=csv)")
         check(self.path is None or self.bundled is None, "data.path", self.path, "null, as data.bundled is given")
         if isinstance(self.target, str | int):
             object.__setattr__(self, "target", [str(self.target)])
-        check(bool(self.target), "data.target", self.target)
-        check_columns("data.target", self.target)
+        if self.kind != "rows":
+            check(bool(self.target), "data.target", self.target)
+            check_columns("data.target", self.target)
         if self.categorical is not None:
             check_columns("data.categorical", self.categorical)
         check(self.rows is None or isinstance(self.rows, str), "data.rows", self.rows, "null or the name of a column")
@@ -155,9 +162,9 @@ class DataConfig:
         check_names("data.rows", self.rows)
 
     def _check_scaling(self) -> None:
-        """Inline rows are not scaled unless that is asked for; a table's targets are, if they are no classes."""
+        """Rows are not scaled unless that is asked for; a table's targets are, if they are no classes."""
         if self.scaling is None:
-            object.__setattr__(self, "scaling", "standard" if self.is_table else "none")
+            object.__setattr__(self, "scaling", "none" if self.kind == "rows" else "standard")
         if self.target_scaling is None and self.kind is not None:
             object.__setattr__(self, "target_scaling", "standard" if self.kind == "regression" else "none")
         check(self.scaling in SCALINGS, "data.scaling", self.scaling)

@@ -1,10 +1,12 @@
 """What a person sees in the terminal: progress on standard error, results on standard output."""
 
 import contextlib
+import importlib.util
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline.plan import FAILED, FOUND, Outcome
 from pipeline.preview import Preview
-from pipeline.sweep import FAILED, FOUND, Outcome
 
 MOST_PREDICTIONS = 20  # rows of a run that are printed
 LINE_EVERY = 5.0
@@ -29,10 +31,14 @@ def console(stderr: bool) -> Console:
 
 
 out, err = console(stderr=False), console(stderr=True)
+SHOWN: ContextVar[bool] = ContextVar("SHOWN", default=True)  # whether progress is
 
 
 class Display:
-    """Progress of a sweep: a bar in a terminal, else a plain line every few seconds. Use as a context manager."""
+    """Progress of a sweep: a bar in a terminal or notebook, else a plain line every few seconds.
+
+    Use as a context manager.
+    """
 
     def __init__(self, runs: int, updates: int) -> None:
         """How many runs, and how many updates of trajectories, there will be."""
@@ -49,17 +55,18 @@ class Display:
             expand=True,
         )
         self.task = self.bar.add_task("", total=self.updates, told=self.runs_text)
-        self.in_terminal = err.is_terminal and not out.quiet
+        self.is_shown = SHOWN.get()
+        self.has_bar = self.is_shown and (err.is_terminal or can_draw_in_notebook())
 
     def __enter__(self) -> Self:
-        if self.in_terminal:
+        if self.has_bar:
             self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.in_terminal:
+        if self.has_bar:
             self.bar.stop()
 
     def report(self, updates: int, outcomes: Sequence[Outcome]) -> None:
@@ -72,7 +79,7 @@ class Display:
         now = time.monotonic()
         told = self.told(max(now - self.started, 1e-9))
         self.bar.update(self.task, completed=self.made, told=" ".join(told))
-        if not (self.in_terminal or out.quiet) and now - self.printed > LINE_EVERY:
+        if self.is_shown and not self.has_bar and now - self.printed > LINE_EVERY:
             self.printed = now
             share = f"{self.made / self.updates:.0%}"
             print(", ".join([share, *told]), file=sys.stderr, flush=True)
@@ -99,13 +106,20 @@ class Display:
 
 
 @contextlib.contextmanager
-def hushed(quiet: bool) -> Iterator[None]:
-    """In the block, no results and no progress are printed if `quiet`; notes, failed runs and errors are."""
+def hushed(quiet: bool, progress: bool = False) -> Iterator[None]:
+    """In the block, if `quiet`, no results are printed, and progress only if asked for; notes and errors are."""
     before, out.quiet = out.quiet, quiet
+    token = SHOWN.set(progress or not quiet)
     try:
         yield
     finally:
         out.quiet = before
+        SHOWN.reset(token)
+
+
+def can_draw_in_notebook() -> bool:
+    """True in a notebook that can change what it has shown."""
+    return err.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def duration(seconds: float) -> str:

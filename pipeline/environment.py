@@ -57,7 +57,12 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command that trains in this process, as Hydra was given it, without what may be a password."""
+    """The command that trains in this process, as Hydra was given it, without what may be a password.
+
+    Empty for a call from Python: what a notebook was started with has paths of the machine.
+    """
+    if sys.argv[0] != "seedbed":
+        return ""
     words = [word for word in sys.argv[1:] if not is_secret(word) and word != MULTIRUN]
     verb = "sweep" if MULTIRUN in sys.argv else "train"
     return redacted(shlex.join(["seedbed", verb, *words]))

@@ -41,7 +41,7 @@ class Run:
 
     `numerics` is what numerics=auto became; `identity` is flat (dotted keys), `cell_digest` leaves the seed out,
     `fingerprint` adds the code's digest.
-    `overrides` are the words that give this config on a command line.
+    `overrides` are the words that give this config on a command line, `call` is the call that gave it from Python.
     """
 
     config: RunConfig
@@ -52,6 +52,7 @@ class Run:
     fingerprint: str
     cell_digest: str
     overrides: tuple[str, ...] = ()
+    call: str = ""
 
     @property
     def sample(self) -> Sample:
@@ -60,8 +61,8 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that trains this run."""
-        return shlex.join(["seedbed", "train", *(word for word in self.overrides if not is_secret(word))])
+        """The command, or the call, that trains this run."""
+        return self.call or shlex.join(["seedbed", "train", *(word for word in self.overrides if not is_secret(word))])
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -115,7 +116,7 @@ def is_secret(word: str) -> bool:
     return (key == "tracking.uri" and public_uri(value) != value) or (key == "tracking" and value.startswith("{"))
 
 
-def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None) -> Run:
+def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset | None = None, call: str = "") -> Run:
     """Builds the data set, unless it is given (a table's is, by tables.py), and derives the identity.
 
     Raises UserError if the data cannot be divided and scaled as asked, or the network does not suit them.
@@ -135,6 +136,7 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
         fingerprint=fingerprint_of(identity, code_digest()),
         cell_digest=digest(cell),
         overrides=tuple(overrides),
+        call=call,
     )
 
 
@@ -150,6 +152,8 @@ def settled(config: RunConfig, dataset: Dataset) -> RunConfig:
         return config
     want = f"{dataset.digest}, the digest of the table that is there: give it, or null to take any"
     check(data.digest in (None, dataset.digest), "data.digest", data.digest, want)
+    if data.kind == "rows":
+        return config
     task = "classes" if dataset.is_classes else "regression"
     return replace(config, data=replace(data, task=task, digest=dataset.digest))
 

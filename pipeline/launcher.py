@@ -16,9 +16,9 @@ from pipeline.data import Dataset
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import experiment_files, swept
 from pipeline.identity import Run, make_run
+from pipeline.plan import FAILED, Outcome
 from pipeline.sentences import one_sentence, public
 from pipeline.session import Parent, run_sweep, show_plan
-from pipeline.sweep import FAILED, Outcome
 from pipeline.tables import load_dataset
 
 

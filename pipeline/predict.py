@@ -180,7 +180,7 @@ def unused_columns(data: DataConfig) -> tuple[str, ...] | None:
         return ()
     if data.features is not None:
         return None
-    return tuple(name for name in (*data.target, *data.drop, data.groups, data.rows) if name is not None)
+    return tuple(name for name in (*(data.target or []), *data.drop, data.groups, data.rows) if name is not None)
 
 
 def extrapolations(names: Sequence[str], rows: Array, by: Predictor) -> Iterator[str]:

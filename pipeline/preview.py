@@ -9,8 +9,8 @@ from pipeline.continuing import NO_STARTS, Starts
 from pipeline.identity import Run
 from pipeline.layout import LANES
 from pipeline.pace import seconds_per_update
+from pipeline.plan import Plan
 from pipeline.stack import epochs_left, pace_of, trajectories_of, updates_of
-from pipeline.sweep import Plan
 
 POINT_BYTES = 210  # a curve's point in SQLite: 200 runs of 3-4-5-1 with 2, 100 and 300 points, MLflow 3.17
 RUN_BYTES = 47_000  # what else a run takes: its rows (10 kB), and nine files and folders in a disk's blocks of 4 kB

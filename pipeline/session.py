@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingConfig
 from pipeline.console import (
@@ -24,13 +23,13 @@ from pipeline.console import (
 )
 from pipeline.credentials import public_uri
 from pipeline.data import unfitting_names
-from pipeline.environment import environment
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, is_secret, is_slow
+from pipeline.plan import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
 from pipeline.preview import preview
-from pipeline.record import predictions, public_config, table
+from pipeline.record import predictions
 from pipeline.stack import updates_of
-from pipeline.sweep import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
+from pipeline.tally import parent_files, sweep_metrics
 
 if TYPE_CHECKING:
     from pipeline.track import Glance, Store
@@ -47,12 +46,9 @@ def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: boo
 
 def run_one(run: Run, force: bool = False) -> Outcome:
     """Trains one run, or finds it finished (not with `force`), and prints its result. Raises FailedRunsError."""
-    note_oddities([run])
     with contextlib.ExitStack() as stack:
         store = open_store(run.config.tracking, stack, force)
-        plan = make_plan([run], store, force)
-        with Display(1, updates_to_make(plan)) as display:
-            (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
+        outcome = ended(run, store, force)
         waiting = store.send() if store else 0
         print_run(outcome, store)
     if outcome.status == FAILED:
@@ -65,18 +61,29 @@ def run_one(run: Run, force: bool = False) -> Outcome:
     return outcome
 
 
+def ended(run: Run, store: "Store | None", force: bool) -> Outcome:
+    """How a single run ended, trained now or found finished (not with `force`)."""
+    note_oddities([run])
+    plan = make_plan([run], store, force)
+    with Display(1, updates_to_make(plan)) as display:
+        (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
+    return outcome
+
+
 def run_sweep(
     runs: Sequence[Run],
     words: Sequence[str],
     parents: dict[tuple[str, str, str], "Parent"] | None = None,
     force: bool = False,
+    call: str = "",
 ) -> list[Outcome]:
     """Trains the runs of a sweep that are not finished yet, under one parent run for each MLflow experiment.
 
     With `force` it trains the finished ones too.
 
     `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
-    too. Returns an outcome for every distinct run.
+    too. A sweep from Python has a `call` in place of words. Returns an outcome for every distinct run; only those of
+    such a call have results.
     """
     parents = {} if parents is None else parents
     note_oddities(runs)
@@ -87,7 +94,7 @@ def run_sweep(
         stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key))
+            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call=call)
             ENDED[key] = parents[key]
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
@@ -209,13 +216,16 @@ class Parent:
         words: Sequence[str],
         experiment: str,
         earlier: "Parent | None" = None,
+        *,
+        call: str = "",
     ) -> None:
         """Opens the parent run, or goes on with that of an earlier batch, and announces the plan."""
         self.store, self.plan = store, plan
         self.ended: dict[str, Outcome] = earlier.ended if earlier else {}
         self.name = f"{experiment} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         self.question = question_of(words)
-        self.command = shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
+        self.call = call
+        self.command = call or shlex.join(["seedbed", "sweep", *(word for word in words if not is_secret(word))])
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
         found += f", {len(plan.starts)} go on from shorter ones" if plan.starts else ""
         by = f" in {plan.workers} processes" if plan.workers else ""
@@ -242,7 +252,7 @@ class Parent:
         status = "FAILED"
         try:
             with Display(len(self.plan.runs), updates_to_make(self.plan)) as display:
-                outcomes.extend(execute(self.plan, self.store, tags, display.report))
+                outcomes.extend(execute(self.plan, self.store, tags, display.report, keep_results=bool(self.call)))
             status = "FAILED" if any(outcome.status == FAILED for outcome in outcomes) else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -313,9 +323,11 @@ class Parent:
 
 def question_of(words: Sequence[str]) -> str:
     """What the sweep's experiment file asks; empty without one."""
+    chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
+    if not chosen:
+        return ""
     from pipeline.experiment import experiment_files, opening
 
-    chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
     return opening(experiment_files()[chosen]).get("Question", "") if chosen in experiment_files() else ""
 
 
@@ -324,54 +336,6 @@ def ui_command(uri: str) -> str:
     if uri == os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"):
         return "seedbed ui (or make ui)"
     return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
-
-
-def sweep_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The parent's counts; no name is one of its children's."""
-    return {
-        "sweep/trained": sum(outcome.status == TRAINED for outcome in outcomes),
-        "sweep/found": sum(outcome.status == FOUND for outcome in outcomes),
-        "sweep/failed": sum(outcome.status == FAILED for outcome in outcomes),
-        "sweep/diverged": sum(outcome.diverged for outcome in outcomes),
-        "sweep/cells": len({outcome.run.cell_digest for outcome in outcomes if outcome.status != FAILED}),
-    }
-
-
-def parent_files(plan: Plan, outcomes: Sequence[Outcome], command: str, question: str) -> dict[str, bytes]:
-    """The parent's artifacts: the plan, every run (also those found finished), what failed and what diverged."""
-    about = {
-        "command": command,
-        "question": question,
-        "runs": len(plan.runs),
-        "found_finished": len(plan.found),
-        "duplicates": plan.duplicates,
-        "stacks": [len(stack) for stack in plan.stacks],
-        "config_of_first_run": public_config(plan.runs[0].config),
-        "environment": environment(),
-    }
-    failed = [(one, one.reason) for one in outcomes if one.status == FAILED]
-    diverged = [(one, f"diverged after {one.diverged_at} updates") for one in outcomes if one.diverged]
-    return {
-        "plan.json": json.dumps(about, indent=2).encode(),
-        "runs.json": table(RUN_COLUMNS, [run_row(outcome) for outcome in outcomes]),
-        "failures.json": trouble_table(failed),
-        "diverged.json": trouble_table(diverged),
-    }
-
-
-def trouble_table(told: Sequence[tuple[Outcome, str]]) -> bytes:
-    """Runs, each with what happened to it and the command that repeats it."""
-    return table(["run", "reason", "command"], [[one.run.name, reason, one.run.command] for one, reason in told])
-
-
-RUN_COLUMNS = ("run", "status", "cell", "seed", "final loss", "best loss", "updates", "run id", "fingerprint")
-
-
-def run_row(outcome: Outcome) -> list[Any]:
-    """A run's row in runs.json."""
-    run, metrics = outcome.run, outcome.metrics
-    results = [metrics.get(f"result/{key}") for key in ("final_loss", "best_loss", "updates")]
-    return [run.name, outcome.status, run.cell, run.config.seed, *results, outcome.run_id, run.fingerprint]
 
 
 def told_loss(run: Run, metrics: Mapping[str, float]) -> str:

@@ -32,13 +32,19 @@ MOST_TOLD = 5  # places in a message
 
 def load_dataset(config: DataConfig) -> Dataset:
     """The data set of a config, inline or a table. Raises UserError for one that cannot be used."""
+    if config.is_given:
+        raise UserError("data.digest names what was given from Python, which no command can read: name a data.path.")
     return table_dataset(config, read_table(config)) if config.is_table else make_dataset(config)
 
 
 def read_table(config: DataConfig) -> "pd.DataFrame":
     """The table that a config names; its columns have different names of text, its index counts rows from 1."""
     bundle = BUNDLES.get(config.bundled or "")
-    frame = bundle() if bundle else read_file(Path(config.path or "").expanduser())
+    return as_table(config, bundle() if bundle else read_file(Path(config.path or "").expanduser()))
+
+
+def as_table(config: DataConfig, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A frame, which is changed, as `read_table` gives it. Raises UserError for unusable names, and for no rows."""
     frame.columns = [str(name).strip() for name in frame.columns]
     check_header(list(frame.columns))
     if not len(frame):

@@ -38,9 +38,9 @@ from pipeline.executor import (
     train_stacks,
 )
 from pipeline.identity import Run
+from pipeline.plan import execute, make_plan
 from pipeline.points import Glimpse, Points, curve_steps
 from pipeline.stack import Result, make_stacks, train_stack, updates_of
-from pipeline.sweep import execute, make_plan
 from pipeline.train import Moment
 from tests import in_worker
 from tests.conftest import in_process

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 
 from pipeline.continuing import Starts
 from pipeline.identity import Run
+from pipeline.plan import make_plan
 from pipeline.sink import Kept
-from pipeline.sweep import make_plan
 from tests.conftest import in_process
 from tests.factory import run
 

@@ -373,6 +373,11 @@ def test_mlflow_and_hydra_are_imported_at_the_edge_only(module: str) -> None:
     assert not {"hydra", "omegaconf"} & outer(module) or module in WITH_HYDRA
 
 
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_scikit_learn_is_imported_by_the_estimators_only(module: str) -> None:
+    assert "sklearn" not in outer(module) or module == "estimator"
+
+
 def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:
     assert not reached("stack") & (WITH_MLFLOW | WITH_HYDRA)
     assert not reached("record") & (WITH_MLFLOW | WITH_HYDRA)

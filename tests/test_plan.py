@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipeline import console, executor
 from pipeline.console import Display, duration, short
-from pipeline.sweep import FOUND, TRAINED, Outcome
+from pipeline.plan import FOUND, TRAINED, Outcome
 from tests import in_worker
 from tests.conftest import SWEEP, in_process, seedbed
 from tests.factory import run

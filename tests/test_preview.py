@@ -4,8 +4,8 @@ import pytest
 
 from pipeline import preview as room
 from pipeline.console import print_plan
+from pipeline.plan import make_plan
 from pipeline.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
-from pipeline.sweep import make_plan
 from tests.factory import run
 
 

@@ -1,5 +1,6 @@
 """The README is true: its code runs, its commands exist, its tree is the tree."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,15 +16,30 @@ from pipeline.experiment import experiment_files
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_twenty_lines_print_what_they_say() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in BLOCKS if "np.random.seed(1)" in block)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     (said,) = re.findall(r"print\(.*# (\[.*\])", code)
     assert done.stdout.strip() == said
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 20
+
+
+def test_the_calls_from_python_print_what_they_say(tmp_path: Path) -> None:
+    (code,) = (block for block in BLOCKS if "from pipeline import" in block)
+    path = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path,
+        env=os.environ | path,
+    )  # fmt: skip
+    said = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    printed = done.stdout.splitlines()
+    assert len(said) == len(printed) == 4
+    assert all(line.startswith(start) for line, start in zip(printed, said, strict=True)), printed
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_verb_and_target_named_exists_and_every_verb_is_named() -> None:

@@ -17,10 +17,10 @@ from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, tag
 from pipeline.compare.wording import short_keys
 from pipeline.console import say, warn
 from pipeline.errors import UserError
+from pipeline.plan import FAILED, FOUND, Outcome
 from pipeline.record import params, table
 from pipeline.sink import Change, Sink
 from pipeline.sinks import existing_sink, translated
-from pipeline.sweep import FAILED, FOUND, Outcome
 
 if TYPE_CHECKING:
     from pipeline.compare.report import Drawn  # with matplotlib

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pipeline.compare.links import REPORT, Parent, print_links
 from pipeline.console import say
 from pipeline.paths import PACKAGE
+from pipeline.plan import FOUND, Outcome
 from pipeline.sink import Change, Sink
 from pipeline.sinks import existing_sink, is_trouble
-from pipeline.sweep import FOUND, Outcome
 
 TAG = "comparison"  # of a parent run: the digest of what its comparison was made from
 FILE = "comparison.json"  # what it left elsewhere than in its files

@@ -1,0 +1,488 @@
+"""`fit` and `sweep`: the same runs as the command line's, with the same bits, kept if asked for."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import threadpoolctl
+
+from pipeline import UserError, fit, sweep
+from pipeline.experiment import compose_run
+from pipeline.fitted import Fit
+from pipeline.identity import Run
+from pipeline.plan import FOUND, TRAINED
+from pipeline.threads import one_thread
+from tests.conftest import in_process
+from tests.factory import CAT_SHOP, EXAM, HAPPINESS, bits, trained
+
+X, Y = CAT_SHOP["X"], CAT_SHOP["y"]
+SHOP = pd.DataFrame({"hours": [1.0, 2, 3, 4, 5, 6], "city": ["Bonn", "Ulm"] * 3, "score": [3.0, 4, 6, 8, 9, 12]})
+
+
+def run_of(*words: str) -> Run:
+    """The run that the command line makes of these words."""
+    return compose_run(words)
+
+
+def same(one: Fit, run: Run) -> bool:
+    """Whether a fit has the fingerprint of a run, and its bits when that is trained here."""
+    result = one.outcome.result
+    return one.run.fingerprint == run.fingerprint and result is not None and bits(result) == bits(trained([run])[0])
+
+
+# --- the same runs as the command line's ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "settings"),
+    [
+        (
+            ["data=happiness", "training.epochs=40"],
+            HAPPINESS,
+            {
+                "name": "happiness",
+                "features": ["money", "relationship", "sandwiches", "baseline"],
+                "targets": ["happiness"],
+                "rows": ["Alejandra", "Bob", "Alice"],
+            },
+        ),
+        (
+            ["data=exam", "network.hidden=[3]", "training.learning_rate=1", "seed=7", "training.epochs=40"],
+            EXAM,
+            {
+                "name": "exam",
+                "features": ["hours_studied", "hours_slept"],
+                "targets": ["score"],
+                "rows": ["student 1", "student 2", "student 3"],
+                "scaling": "max",
+                "target_scaling": "divide",
+                "target_divide_by": 100,
+                "hidden": (3,),
+                "learning_rate": np.float64(1),
+                "seed": np.int64(7),
+            },
+        ),
+    ],
+    ids=["happiness", "exam"],
+)
+def test_arrays_are_the_rows_of_a_data_set(words: list[str], rows: dict[str, Any], settings: dict[str, Any]) -> None:
+    X, y = np.array(rows["X"]), np.array(rows["y"])
+    assert same(fit(X, y, epochs=40, **settings), run_of(*words))
+    assert same(fit(X.tolist(), y[:, 0], epochs=40, **settings), run_of(*words))
+
+
+@pytest.mark.parametrize("name", ["happiness", "exam", "cat_shop", "digits"])
+def test_a_data_set_by_its_name(name: str) -> None:
+    few: dict[str, Any] = {"epochs": 2, "seed": 5, "validation": 0.25}
+    words = [f"data={name}", "training.epochs=2", "seed=5", "data.validation=0.25"]
+    assert same(fit(name, **few), run_of(*words))
+
+
+def test_rows_typed_on_a_command_line() -> None:
+    words = [f"data.X={json.dumps(X)}", f"data.y={json.dumps(Y)}", "data=cat_shop", "data.name=data"]
+    words += [f"data.{key}=null" for key in ("features", "targets", "rows")]
+    words += ["init=uniform", "training.optimizer=adam", "training.metrics=[mse]", "network.bias=true"]
+    settings = {"training.optimizer": "adam", "network.bias": True}
+    assert same(fit(np.array(X), Y, settings, init="uniform", metrics=["mse"]), run_of(*words))
+
+
+def test_a_frame_is_a_csv_file(tmp_path: Path) -> None:
+    SHOP.to_csv(tmp_path / "shop.csv", index=False)
+    words = ["data=csv", f"data.path={tmp_path}/shop.csv", "data.target=[score]", "training.epochs=20"]
+    run = run_of(*words)
+    file = str(tmp_path / "shop.csv")
+    assert same(fit(SHOP, "score", name="shop", epochs=20), run)
+    assert same(fit(SHOP.drop(columns="score"), SHOP["score"], name="shop", epochs=20), run)
+    assert same(fit(SHOP, target=["score"], name="shop", epochs=20), run)
+    assert same(fit(file, "score", epochs=20), run)
+
+
+def test_classes_of_a_frame_are_those_of_a_csv_file(tmp_path: Path) -> None:
+    SHOP.to_csv(tmp_path / "shop.csv", index=False)
+    words = ["data=csv", f"data.path={tmp_path}/shop.csv", "data.target=[city]", "training.epochs=20", "numerics=fast"]
+    assert same(fit(SHOP, "city", name="shop", epochs=20, numerics="fast"), run_of(*words))
+
+
+def test_a_sweep_trains_what_fit_does() -> None:
+    found = sweep(X, Y, hidden=[[2], [4]], learning_rate=[0.1, 1], seed=range(3), epochs=30)
+    assert [(one.config.network.hidden, one.config.training.learning_rate) for one in found[::3]] == [
+        ([2], 0.1), ([2], 1.0), ([4], 0.1), ([4], 1.0),
+    ]  # fmt: skip
+    for one in found:
+        alone = fit(X, Y, {"network.hidden": one.config.network.hidden}, seed=one.config.seed, epochs=30,
+                    learning_rate=one.config.training.learning_rate)  # fmt: skip
+        assert alone.run.fingerprint == one.run.fingerprint
+        assert np.array_equal(alone.loss, one.loss)
+        assert all(map(np.array_equal, alone.weights, one.weights))
+
+
+def test_workers_change_no_bit() -> None:
+    here = sweep(X, Y, hidden=[[2], [4]], seed=range(3), epochs=30, executor="serial")
+    there = sweep(X, Y, hidden=[[2], [4]], seed=range(3), epochs=30, executor="processes", workers=2)
+    assert [one.loss.tobytes() for one in here] == [one.loss.tobytes() for one in there]
+
+
+def test_blas_has_one_thread() -> None:
+    """More share large products out by their width: numerics=fast would have other bits than the command's."""
+
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        before = threads()
+        with one_thread():
+            assert threads() == {1}
+        assert threads() == before == {2}
+
+
+# --- results ----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_fit_has() -> None:
+    one = fit(X, Y, hidden=[3, 2], bias=True, epochs=25, metrics=["mse"], batch_size=3)
+    assert set(one.curves) == {"loss", "mse"}
+    assert one.loss.shape == one.updates.shape == (26,)
+    assert one.updates[-1] == 50
+    assert one.results["final_loss"] == one.loss[-1]
+    assert [matrix.shape for matrix in one.weights] == [(3, 3), (3, 2), (2, 1)]
+    assert [matrix.shape for matrix in one.initial_weights] == [(3, 3), (3, 2), (2, 1)]
+    assert [bias.shape for bias in one.biases] == [(3,), (2,), (1,)]
+    assert one.seconds > 0
+    assert one.diverged_at is None
+    assert one.run_id is None
+    assert one.run.command == "fit(X, y, hidden=[3, 2], bias=True, epochs=25, metrics=['mse'], batch_size=3)"
+    assert repr(one).startswith("<Fit 3-2 lr0.5 s0: half_sse 0.")
+    assert repr(one).endswith(" after 50 updates>")
+
+
+def test_a_fit_that_diverges_says_when() -> None:
+    one = fit(X, Y, activation="identity", output_activation="identity", learning_rate=1e6, epochs=500)
+    assert one.diverged_at is not None
+    assert len(one.loss) == one.diverged_at
+    assert np.isfinite(one.loss).all()
+    assert np.isfinite(one.weights[0]).all()
+    assert repr(one).endswith(f", diverged after {one.diverged_at}>")
+
+
+def test_predictions_are_in_the_datas_units() -> None:
+    one = fit(SHOP, "score", epochs=500, hidden=[3])
+    assert np.allclose(one.predict(SHOP), SHOP["score"], atol=1.5)
+    assert one.predict(SHOP).shape == (6,)
+    assert one.outputs(SHOP).shape == (6, 1)
+    turned = SHOP[["city", "hours"]].iloc[::-1]
+    assert np.array_equal(one.predict(turned), one.predict(SHOP)[::-1])
+    as_numbers = np.column_stack([SHOP["hours"], SHOP["city"] == "Bonn", SHOP["city"] == "Ulm"])
+    assert np.array_equal(one.predict(as_numbers), one.predict(SHOP))
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        (np.array([7, 3, 3, 7]), {"task": "classes"}),
+        (np.array(["yes", "no", "no", "yes"]), {}),
+        (["yes", "no", "no", "yes"], {}),
+        (pd.Series(["yes", "no", "no", "yes"], name="buys"), {}),
+        (np.array([2.5, 1.0, 1.0, 2.5]), {"task": "classes"}),
+    ],
+    ids=str,
+)
+def test_classes_come_back_as_they_were(labels: Any, settings: dict[str, Any]) -> None:
+    one = fit(np.array(X), labels, epochs=300, bias=True, learning_rate=1, **settings)
+    assert one.predict(X).tolist() == list(labels)
+    assert one.labels is not None
+    assert one.outputs(X).shape == (4, 2)
+    assert one.config.training.loss == "cross_entropy"
+
+
+def test_arrays_with_a_task_are_a_table() -> None:
+    one = fit(np.array(X), np.array([[3.0, 1], [5, 2], [1, 3], [0, 0]]), task="regression", epochs=5)
+    assert (one.config.data.scaling, one.config.data.target_scaling) == ("standard", "standard")
+    assert (one.config.network.output_activation, one.config.training.loss) == ("identity", "mse")
+    assert one.run.dataset.features == ("x0", "x1", "x2")
+    assert one.run.dataset.targets == ("y0", "y1")
+    assert one.predict(X).shape == (4, 2)
+
+
+def test_columns_of_a_frame_may_be_numbers() -> None:
+    one = fit(pd.DataFrame(X), [0, 1, 1, 0], epochs=5)
+    assert one.run.dataset.features == ("0", "1", "2")
+    assert np.array_equal(one.predict(pd.DataFrame(X)), one.predict(X))
+
+
+def test_numbers_may_be_missing_if_that_is_said() -> None:
+    holes = np.array(X, dtype=float)
+    holes[0, 0] = np.nan
+    one = fit(holes, Y, task="regression", missing="mean", epochs=5)
+    assert np.isfinite(one.predict(holes)).all()
+
+
+def test_what_is_given_is_neither_changed_nor_kept() -> None:
+    mine, targets, frame = np.array(X, dtype=float), np.array(Y, dtype=float), SHOP.copy()
+    one = fit(mine, targets, epochs=5, drop=["x1"])
+    fit(frame, "score", epochs=5)
+    assert mine.tolist() == X
+    assert targets.tolist() == Y
+    pd.testing.assert_frame_equal(frame, SHOP)
+    before = one.run.dataset.raw_X.copy()
+    mine[:], targets[:] = 9, 9
+    assert np.array_equal(one.run.dataset.raw_X, before)
+
+
+def test_a_sweep_has_cells_with_seeds_as_noise() -> None:
+    found = sweep(X, Y, hidden=[[2], [8]], seed=range(10), epochs=500, learning_rate=1, bias=True)
+    assert len(found) == 20
+    assert found[-1].config.seed == 9
+    assert list(found.cells["network.hidden"]) == ["[8]", "[2]"]
+    assert list(found.cells["n"]) == [10, 10]
+    best = [one.loss[-1] for one in found if one.config.network.hidden == [8]]
+    assert found.cells["median"][0] == np.median(best)
+    assert found.cells["low"][0] < found.cells["iqm"][0] < found.cells["high"][0]
+    assert found.best.loss[-1] == min(best)
+    assert [len(fits) for fits in found.by_cell.values()] == [10, 10]
+    assert next(iter(found.by_cell.values()))[0].config.network.hidden == [8]
+    assert found.runs["final_loss"].tolist() == [one.loss[-1] for one in found]
+    assert found.verdict.startswith("hidden=[8] is best")
+    assert "<table" in found._repr_html_()
+    assert repr(found) == "<Sweep of 20 runs>"
+
+
+def test_the_best_run_is_that_of_the_rows_held_out_if_there_are_any() -> None:
+    found = sweep("exam", hidden=[4], seed=range(8), epochs=30, validation=0.3)
+    assert found.best.results["val_loss"] == min(one.results["val_loss"] for one in found)
+    assert found.best.results["final_loss"] > min(one.results["final_loss"] for one in found)
+
+
+def test_a_sweep_that_diverges_has_no_best_run() -> None:
+    found = sweep(X, Y, activation="identity", output_activation="identity", learning_rate=1e6, seed=range(3))
+    assert list(found.cells["diverged"]) == [3]
+    with pytest.raises(UserError, match=r"^All runs of the sweep diverged: choose a lower training\.learning_rate"):
+        found.best  # noqa: B018
+
+
+def test_a_run_asked_for_twice_is_there_once() -> None:
+    assert [one.config.seed for one in sweep(X, Y, seed=[1, 0, 1], epochs=2)] == [1, 0]
+
+
+def test_nothing_is_printed_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(X, Y, epochs=5)
+    sweep(X, Y, seed=range(3), epochs=5).cells  # noqa: B018
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_fits_can_be_pickled() -> None:
+    one = fit(SHOP, "city", epochs=5)
+    again = pickle.loads(pickle.dumps(one))  # noqa: S301 - our own
+    assert np.array_equal(again.loss, one.loss)
+    assert again.predict(SHOP).tolist() == one.predict(SHOP).tolist()
+
+
+def test_a_usual_sigmoid_that_never_reaches_the_targets_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"^y goes from 0 to 90, and a sigmoid, the usual output.*task='regression'"):
+        fit(X, [0, 90, 3, 7], epochs=1)
+    fit(X, [0, 90, 3, 7], epochs=1, output_activation="sigmoid")  # warnings are errors here
+    fit(X, [0, 90, 3, 7], epochs=1, target_scaling="max")
+
+
+# --- what cannot be used ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "settings", "sentence"),
+    [
+        (X, None, {}, "y is missing: give the targets, a row for each of X"),
+        (X, [1, 2, 3], {}, "y has 3 rows, but it must have 4, as X has."),
+        ([1, 2, 3], [1, 2, 3], {}, "X has the shape (3,), but it must be (rows, features)"),
+        ([[1], [2, 3]], [1, 2], {}, "X is no array of numbers: give rows of equal length, of numbers only"),
+        ([["a"], ["b"]], [1, 2], {}, "X is no array of numbers: "),
+        ([[1.0], [np.inf]], [1, 2], {}, "X has inf in row 1 of column 0, but it must be finite numbers"),
+        (np.zeros((0, 2)), [], {}, "X has the shape (0, 2), but it must be (rows, features), with one of each"),
+        (np.zeros((2, 2, 2)), [0, 1], {}, "X has the shape (2, 2, 2), but it must be (rows, features)"),
+        (np.array([[1j]]), [1], {}, "X is no array of numbers: "),
+        (X, Y, {"features": ["a"]}, "features is [a], but it must be a list of 3 different names."),
+        (X, Y, {"rows": ["a", "a", "b", "c"]}, "rows is [a, a, b, c], but it must be a list of 4 different names."),
+        (X, Y, {"drop": ["x7"]}, "data.drop names x7, which is not there: choose from x0, x1, x2."),
+        (X, Y, {"drop": 5}, "data.drop is 5, but it must be a list of names of columns"),
+        (X, Y, {"hidden": [0]}, "network.hidden is [0], but it must be a list of whole numbers >= 1"),
+        (X, Y, {"learning_rate": -1}, "training.learning_rate is -1.0, but it must be a finite number > 0."),
+        (X, Y, {"loss": "cross_entropy"}, "network.output_activation is sigmoid, but it must be softmax, as"),
+        (X, Y, {"groups": "x0"}, "data.groups is x0, but it must be null, as X is an array: give a frame."),
+        ("happyness", None, {}, "X is happyness, but as text it must be a data set: cat_shop, digits, exam"),
+        ("happiness", Y, {}, "X is happiness, but as text it must be a data set: "),
+        ("none.csv", "a", {}, "data.path is none.csv, but there is no such file in "),
+        (SHOP, None, {}, "y is null, but it must be a column of the frame, several, or the targets' values."),
+        (SHOP, "scores", {}, "y is scores, but it must be a column of the frame"),
+        (SHOP, SHOP["score"], {}, "The table has two columns score: give them different names."),
+        (SHOP, [1, 2], {}, "y has 2 rows, but it must have 6, as X has."),
+        (SHOP["hours"], SHOP["score"], {}, "X has the shape (6,), but it must be (rows, features)"),
+        (SHOP, "score", {"features": ["hour"]}, "data.features names hour, which is not there"),
+    ],
+    ids=lambda one: str(one)[:40] if isinstance(one, str | dict) else "",
+)
+def test_what_cannot_be_used_is_one_sentence(X: Any, y: Any, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as raised:
+        fit(X, y, **settings)
+    assert str(raised.value).startswith(sentence)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sparse_matrix_is_refused() -> None:
+    from scipy.sparse import csr_array
+
+    with pytest.raises(UserError, match=r"^X is sparse, but it must be an array of all its numbers"):
+        fit(csr_array(np.eye(3)), [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("X", "sentence"),
+    [
+        (
+            [[1.0, 2.0]],
+            r"^X has the shape \(1, 2\), but it must be \(rows, 3\), the features hours, city=Bonn, city=Ulm",
+        ),
+        (SHOP[["hours"]], "^X lacks the column city"),
+        (SHOP.assign(city="Rom"), "^city has the new value Rom, but it must be one of Bonn, Ulm"),
+        (SHOP.assign(hours=np.nan), "^X has numbers that are missing or not finite"),
+    ],
+    ids=["shape", "column", "category", "nan"],
+)
+def test_rows_that_cannot_be_predicted(X: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        fit(SHOP, "score", epochs=1).predict(X)
+
+
+def test_a_sweep_with_a_bad_value_trains_nothing(tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    with pytest.raises(UserError, match=r"^network\.hidden is \[0\]"):
+        sweep(X, Y, hidden=[[4], [0]], tracking=f"sqlite:///{store}")
+    assert not store.exists()
+
+
+def test_a_failed_training_is_told_with_its_reason() -> None:
+    """A curve of 10^8 points does not fit into the memory that this process may have."""
+    code = (
+        "import resource, pipeline; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "try: pipeline.fit([[0.0], [1.0]], [0, 1], epochs=100_000_000, metrics=['mean_abs'])\n"
+        "except pipeline.UserError as error: print(type(error).__name__, error)\n"
+        "several = {'metrics': [['mean_abs'], ['mean_abs', 'mse']], 'epochs': 100_000_000}\n"
+        "found = pipeline.sweep([[0.0], [1.0]], [0, 1], several, executor='serial')\n"
+        "print(len(found), len(found.failures))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("FailedRunsError The run failed (MemoryError: ")
+    assert done.stdout.splitlines()[1] == "0 2"
+
+
+# --- kept runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_the_command_is_found(empty_store: Path) -> None:
+    assert in_process(["train", "data=happiness", "training.epochs=60"], empty_store) == 0
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    found = fit("happiness", epochs=60, tracking=uri)
+    assert found.outcome.status == FOUND
+    again = fit("happiness", epochs=60, tracking=uri, force=True)
+    assert again.outcome.status == TRAINED
+    assert again.run_id != found.run_id
+    assert np.array_equal(found.loss, again.loss)
+    assert all(map(np.array_equal, found.weights, again.weights))
+    assert all(map(np.array_equal, found.initial_weights, again.initial_weights))
+    assert np.array_equal(found.predict(HAPPINESS["X"]), again.predict(HAPPINESS["X"]))
+    assert found.results == again.results
+    assert np.isnan(found.seconds)
+
+
+def test_a_kept_sweep_trains_nothing_twice_and_commands_know_it(
+    empty_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"hidden": [[2], [4]], "seed": range(3), "epochs": 20, "experiment": "shop"}
+    settings |= {"tracking": f"sqlite:///{empty_store}/mlflow.db"}
+    first = sweep(SHOP, "score", **settings)
+    second = sweep(SHOP, "score", **settings)
+    assert {one.outcome.status for one in first} == {TRAINED}
+    assert {one.outcome.status for one in second} == {FOUND}
+    assert [one.run_id for one in first] == [one.run_id for one in second]
+    assert all(np.array_equal(one.loss, other.loss) for one, other in zip(first, second, strict=True))
+    pd.testing.assert_frame_equal(first.cells, second.cells)
+    assert capsys.readouterr().out == ""
+
+    assert in_process(["compare"], empty_store) == 0
+    said = capsys.readouterr().out
+    assert first.verdict in said
+    assert in_process(["reproduce", "--all"], empty_store) == 0
+    assert "6 runs: all IDENTICAL" in capsys.readouterr().out
+    (empty_store / "new.csv").write_text("hours,city\n3,Bonn\n")
+    assert in_process(["predict", f"run={first[0].run_id}", "--input", "new.csv"], empty_store) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert float(line.rpartition(",")[2]) == first[0].predict(pd.DataFrame({"hours": [3], "city": ["Bonn"]}))[0]
+
+
+def test_arrays_are_kept_once_and_proved_again(empty_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sweep(X, Y, seed=range(3), epochs=20, experiment="toy", tracking=f"sqlite:///{empty_store}/mlflow.db")
+    tables = list(empty_store.rglob("datasets/*.npz"))
+    assert [file.stem for file in tables] == [found[0].run.dataset.digest]
+    (config,) = empty_store.rglob(f"{found[0].run_id}/artifacts/config.yaml")
+    assert "X: null" in config.read_text()
+    environment = json.loads((config.parent / "environment.json").read_text())
+    assert str(Path.cwd()) not in json.dumps(environment["command"])
+    assert in_process(["reproduce", "experiment=toy", "--all"], empty_store) == 0
+    assert "3 runs: all IDENTICAL" in capsys.readouterr().out
+    assert in_process(["predict", "experiment=toy", "rows=[[0, 1, 1]]"], empty_store) == 0
+
+
+def test_a_longer_run_goes_on_from_a_kept_one(empty_store: Path) -> None:
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    fit(X, Y, epochs=20, tracking=uri)
+    assert np.array_equal(fit(X, Y, epochs=50, tracking=uri).loss, fit(X, Y, epochs=50).loss)
+
+
+def test_no_command_reads_what_python_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "data=csv", "data.path=null", "data.target=[y]", "data.digest=0123456789abcdef", "tracking=none"]
+    assert in_process(words, tmp_path) == 1
+    assert "data.digest names what was given from Python, which no command can read" in capsys.readouterr().err
+
+
+# --- start-up ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import pipeline", {"numpy", "pandas", "hydra", "mlflow", "sklearn", "rich"}),
+        ("from pipeline import fit, sweep", {"pandas", "scipy", "hydra", "omegaconf", "mlflow", "sklearn"}),
+        (
+            "from pipeline import fit, sweep; fit([[0.], [1.]], [0, 1], epochs=2)\n"
+            "sweep([[0.], [1.]], [0, 1], epochs=2, seed=[0, 1])",
+            {"pandas", "scipy", "hydra", "omegaconf", "mlflow", "sklearn"},
+        ),
+    ],
+    ids=["package", "functions", "training"],
+)
+def test_only_what_is_needed_is_imported(code: str, absent: set[str]) -> None:
+    code += f"\nimport sys; print(sorted({absent!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_package_offers_no_more() -> None:
+    import pipeline
+
+    with pytest.raises(AttributeError, match=r"^module 'pipeline' has no attribute 'fitt'"):
+        pipeline.fitt  # noqa: B018
+    assert all(callable(getattr(pipeline, name)) for name in pipeline.__all__)
+
+
+def test_rows_are_drawn_from_arrays_as_from_a_data_set() -> None:
+    X, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0.0, 1.0, 1.0, 0.0]
+    drawn = fit(X, y, hidden=[2], epochs=3, draw=100, noise=0.5)
+    assert drawn.run.dataset.X.shape == (100, 2)
+    assert len(np.unique(drawn.run.dataset.X, axis=0)) == 100
