@@ -220,6 +220,11 @@ def check_parts(data: Any) -> None:
     check(good, "data.stratify", data.stratify, f"false, as data.groups is {data.groups} and groups stay whole")
 
 
+def holds_out(data: Any) -> bool:
+    """True for a data config that may leave rows out of training."""
+    return bool(data.validation or data.test or data.training_rows is not None)
+
+
 def check_drawing(data: Any) -> None:
     """Raises UserError unless rows can be drawn, limited and spoiled as a data config says."""
     check(data.draw is None or 1 <= data.draw <= MOST_DRAWN, "data.draw", data.draw)
@@ -227,6 +232,9 @@ def check_drawing(data: Any) -> None:
     check(0 <= data.draw_seed < 2**32, "data.draw_seed", data.draw_seed)
     check(data.training_rows is None or data.training_rows >= 1, "data.training_rows", data.training_rows)
     held = bool(data.validation or data.test)
+    copies = data.draw is not None and not data.noise and holds_out(data)
+    leak = "a number > 0, as data.draw makes copies of rows, and the same row would be trained on and held out"
+    check(not copies, "data.noise", data.noise, leak)
     for key in ("label_noise", "outliers"):
         share = getattr(data, key)
         check(is_number(share) and 0 <= share <= 1, f"data.{key}", share)

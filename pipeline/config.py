@@ -40,6 +40,7 @@ from pipeline.checks import (
     check_names,
     check_parts,
     check_shapes,
+    holds_out,
     is_name,
 )
 from pipeline.credentials import hidden, public_uri
@@ -383,9 +384,9 @@ class RunConfig:
         takes = "exact: of_activation is a slip with sigmoids and squared errors"
         check(training.derivative == "exact" or plain, "training.derivative", training.derivative, takes)
         simple = training.optimizer == "sgd" and training.schedule == "constant" and not training.l2
-        simple = simple and training.batch_size is None and training.patience is None
+        simple = simple and training.batch_size is None and training.patience is None and not holds_out(self.data)
         raw = {RAW_SUMS[name] for name in (loss, *training.metrics)}
-        takes = "numpy: numba has sigmoids, squared errors and plain gradient descent over all rows"
+        takes = "numpy: numba has sigmoids, squared errors and plain gradient descent, over all rows and none held out"
         compiles = simple and plain and raw <= {"squares", "absolutes"}
         check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
 

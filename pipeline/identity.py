@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from pipeline.checks import check
 from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
+from pipeline.errors import UserError
 from pipeline.layout import layout_of
+from pipeline.losses import OF_SHARES, RAW_SUMS
 from pipeline.network import Mode
 from pipeline.paths import PACKAGE
 from pipeline.sample import Sample, sample_of
@@ -32,6 +36,7 @@ UNUSED_INIT = {
 }
 MODES = {"runs_last": "portable", "runs_first": "fast"}  # what numerics=auto means
 NAME_LENGTH = 20
+SUM_TO_ONE = 1e-9
 SECRET_SECTIONS = ("tracking", "hydra")  # hydra.sweeper.storage is an address too
 
 
@@ -123,6 +128,7 @@ def make_run(config: RunConfig, overrides: Sequence[str] = (), dataset: Dataset 
     """
     dataset = dataset or make_dataset(config.data)
     config = settled(config, dataset)
+    check_targets(config, sample_of(dataset, config.data, config.seed))
     layout = layout_for(config, dataset)
     numerics = MODES[layout] if config.numerics == "auto" else config.numerics
     identity = identity_of(config, dataset, numerics)
@@ -156,6 +162,23 @@ def settled(config: RunConfig, dataset: Dataset) -> RunConfig:
         return config
     task = "classes" if dataset.is_classes else "regression"
     return replace(config, data=replace(data, task=task, digest=dataset.digest))
+
+
+def check_targets(config: RunConfig, sample: Sample) -> None:
+    """Raises UserError for targets, as the network sees them, that the loss or a metric is not defined for."""
+    training = config.training
+    named = [("training.loss", training.loss), *(("training.metrics", name) for name in training.metrics)]
+    for key, name in [(key, name) for key, name in named if RAW_SUMS[name] in OF_SHARES]:
+        for part in (sample.training, *sample.held.values()):
+            low, high = float(part.y.min()), float(part.y.max())
+            wanted = "targets from 0 to 1" if low < 0.0 or high > 1.0 else ""
+            if name == "cross_entropy" and np.abs(part.y.sum(axis=1) - 1.0).max() > SUM_TO_ONE:
+                wanted = "targets that add up to 1 in each row"
+            if wanted:
+                raise UserError(
+                    f"{key} has {name}, which is for {wanted}, but the network is given others, from {low:g} to "
+                    f"{high:g}: choose data.target_scaling=none, data.task=classes, or another {key}."
+                )
 
 
 def layout_for(config: RunConfig, dataset: Dataset) -> str:

@@ -35,6 +35,7 @@ RAW_SUMS = {
     "cross_entropy": "cross_entropy",
     "accuracy": "hits",
 }
+OF_SHARES = ("bce", "cross_entropy", "hits")  # raw sums that are defined for targets from 0 to 1
 LOSSES = tuple(name for name, raw in RAW_SUMS.items() if raw in ("squares", "bce", "cross_entropy"))
 NEEDS = {"bce": "sigmoid", "cross_entropy": "softmax"}  # the outputs that these losses are for
 LEAST_LOG = -100.0  # of bce

@@ -51,11 +51,6 @@ class OptimizerRule:
     every: int = 1
     epochs: int = 0
 
-    @property
-    def forgets(self) -> bool:
-        """True if an update depends on the weights before it and on nothing else."""
-        return self.name == "sgd" and self.schedule == "constant"
-
 
 class Optimizer:
     """The steps of a stack's weights, with what it remembers of each, `memory`: zeros at first."""

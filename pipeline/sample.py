@@ -107,6 +107,10 @@ def validation_share(recipe: Recipe, n: int) -> float:
             f"data.training_rows is {recipe.training_rows}, but it must be at most {most}: the others of {n} rows are "
             "held out by data.validation and data.test."
         )
+    if rows < 0.5 and recipe.validation:
+        raise UserError(
+            f"data.training_rows is {recipe.training_rows}, which leaves none of {n} rows to data.validation."
+        )
     return rows / n if rows >= 0.5 else 0.0
 
 
@@ -137,6 +141,11 @@ def middles_of(units: Places, order: Array) -> Array:
     middles = np.empty(len(known))
     middles[standing] = (ends - sizes[standing] / 2) / len(units)
     return middles[place]
+
+
+def is_spoiled(config: DataConfig) -> bool:
+    """True if a run's rows to train on are its own, spoiled by its seed."""
+    return bool(config.label_noise or config.outliers)
 
 
 def spoiled(dataset: Dataset, recipe: Recipe, seed: int, places: Places) -> Dataset:

@@ -17,7 +17,7 @@ from pipeline.network import Rule
 from pipeline.optimizer import OptimizerRule
 from pipeline.pace import Pace, best_width
 from pipeline.points import Curve, Live, Watcher, curves_of
-from pipeline.sample import Part
+from pipeline.sample import Part, is_spoiled
 from pipeline.train import Problem, Progress, Rows, Snapshot, Trajectory, train
 
 Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Result:
     every `every` updates from 0 on; initial: the untrained matrices; final: the network after `updates` updates;
     snapshots by number of epochs; diverged_at: the first update count at which the loss or a weight was not finite, or
     None; seconds: the run's share of its stack's training time;
-    stopped_at: after how many updates patience ended the training, of which the best network is kept, or None.
+    stopped_at: after how many updates patience ended the training, or None if it did not; the best network is kept.
     """
 
     updates: int
@@ -201,7 +201,7 @@ def problem_of(runs: Sequence[Run]) -> Problem:
     run, training = runs[0], runs[0].config.training
     samples = [run.sample for run in runs]
     # A question of the config, not of what else is in the stack: shared rows may have other bits in `fast`.
-    shared = not samples[0].held
+    shared = not samples[0].held and not is_spoiled(run.config.data)
     rows = together([sample.training for sample in samples], shared)
     return Problem(
         rows.X,
@@ -253,7 +253,8 @@ def result_of(
     begin = start.updates if start else 0
     last_finite = begin + trajectory.last_finite
     epochs = min(training.epochs, last_finite)
-    diverged = training.epochs > last_finite and trajectory.stopped_at is None
+    first = None if trajectory.diverged_at is None else begin + trajectory.diverged_at
+    first = last_finite + 1 if training.patience is None and training.epochs > last_finite else first
 
     def values(curve: Curve) -> Array:
         found = curve.of(trajectory.curves[curve.key][: epochs - begin + 1])
@@ -266,7 +267,7 @@ def result_of(
         initial=initial,
         final=snapshots[max(epochs, 0)],
         snapshots={stop: state for stop, state in snapshots.items() if stop <= max(epochs, 0)},
-        diverged_at=(last_finite + 1) * every if diverged else None,
+        diverged_at=None if first is None else first * every,
         seconds=seconds,
         every=every,
         stopped_at=None if trajectory.stopped_at is None else trajectory.stopped_at * every,

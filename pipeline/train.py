@@ -44,14 +44,16 @@ class Trajectory:
     """One network's training. curves[key] is (E + 1,); snapshots by number of epochs.
 
     `last_finite` is the number of epochs up to which the curve and the weights are finite (-1: not even the first).
-    Curves and snapshots behind it are kept out. `stopped_at` is the epoch after which patience ended it; then
-    `last_finite` is that of the network kept, the best one.
+    Curves and snapshots behind it are kept out. With patience `last_finite` is the epoch of the network kept, the best
+    one; `stopped_at` the epoch after which patience ended the training, None if it did not; `diverged_at` the first
+    epoch whose curve is not finite, None if all are.
     """
 
     curves: dict[str, Array]
     snapshots: dict[int, Snapshot]
     last_finite: int
     stopped_at: int | None = None
+    diverged_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,17 @@ def patient(untrained: Untrained, epochs: Sequence[int], progress: Progress | No
             {key: curve[: best[lane] + 1, lane].copy() for key, curve in curves.items()},
             {int(best[lane]): snapshots[lane]},
             int(best[lane]) if np.isfinite(lowest[lane]) else -1,
-            int(ends[lane]),
+            int(ends[lane]) if ends[lane] < lasts[lane] else None,
+            first_not_finite({key: curve[: ends[lane] + 1, lane] for key, curve in curves.items()}),
         )
         for lane in range(len(lasts))
     ]
+
+
+def first_not_finite(curves: dict[str, Array]) -> int | None:
+    """The first point at which one of a network's curves (points,) is not finite, or None."""
+    finite = np.logical_and.reduce([np.isfinite(curve) for curve in curves.values()])
+    return None if finite.all() else int(finite.argmin())
 
 
 def keep(stack: Stack, which: NDArray[np.bool_], kept: Weights, places: NDArray[np.intp]) -> None:

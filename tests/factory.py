@@ -108,6 +108,13 @@ def rows(n: int, d: int, k: int, seed: int = 0) -> dict[str, Any]:
     return {"X": (4 * draw.random((n, d)) - 2).tolist(), "y": draw.random((n, k)).tolist()}
 
 
+def shares(n: int, d: int, k: int) -> dict[str, Any]:
+    """As `rows`, but targets add up to 1 in each row."""
+    made = rows(n, d, k)
+    targets = np.array(made["y"])
+    return made | {"y": (targets / targets.sum(axis=1, keepdims=True)).tolist()}
+
+
 def stacked(networks: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> Weights:
     """Networks, each a list of matrices (in, out) and a list of biases (out,), as one stack."""
     matrices, biases = zip(*networks, strict=True)

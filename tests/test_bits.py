@@ -15,7 +15,7 @@ from pipeline.paths import PACKAGE
 from pipeline.record import prediction_arrays, prediction_columns, weight_arrays
 from pipeline.sigmoid import sigmoid
 from pipeline.stack import make_stacks, train_stack
-from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, stacked
+from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, shares, stacked
 
 # NumPy operations whose every bit IEEE 754 fixes: one rounding each, or none; sums over the first axis are plain adds.
 EXACT = {
@@ -36,7 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "tanh and relu, adam": rows(12, 3, 1)
     | {"hidden": [3, 2], "activation": ["tanh", "relu"], "output_activation": "identity", "batch_size": 5}
     | {"optimizer": "adam", "schedule": "cosine", "scheme": "xavier"},
-    "softmax, nesterov": rows(12, 3, 3)
+    "softmax, nesterov": shares(12, 3, 3)
     | {"output_activation": "softmax", "loss": "cross_entropy", "metrics": ["accuracy"], "optimizer": "nesterov"}
     | {"activation": "leaky_relu", "l2": 0.1, "scheme": "he", "patience": 2},
     "bce, momentum": rows(9, 2, 1) | {"loss": "bce", "optimizer": "momentum", "schedule": "exponential"},

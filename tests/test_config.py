@@ -12,7 +12,7 @@ from pipeline.checks import TAKES, is_number, shown, wrong_value
 from pipeline.compose import SECTIONS
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from tests.factory import PROPERTY, config
+from tests.factory import PROPERTY, config, run
 
 SEED = "a whole number from 0 to 4294967295"
 EPOCHS = "a whole number from 0 to 100000000"
@@ -235,3 +235,40 @@ def test_a_place_in_a_list_is_told_from_its_key() -> None:
 @pytest.mark.parametrize("value", [True, None, "1", float("inf"), float("nan"), 10**400, [1]], ids=lambda v: str(v)[:9])
 def test_what_is_no_number(value: object) -> None:
     assert not is_number(value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"y": [[5], [2], [3], [1]], "loss": "bce"},
+            "training.loss has bce, which is for targets from 0 to 1, but the network is given others, from 1 to 5",
+        ),
+        (
+            {"y": [[1, 1], [0, 1], [1, 1], [0, 1]], "loss": "cross_entropy", "output_activation": "softmax"},
+            "training.loss has cross_entropy, which is for targets that add up to 1 in each row",
+        ),
+        (
+            {"y": [[0], [1], [0], [0]], "target_scaling": "standard", "metrics": ["accuracy"]},
+            "training.metrics has accuracy, which is for targets from 0 to 1",
+        ),
+    ],
+)
+def test_targets_that_a_loss_or_metric_is_not_defined_for_are_told(changes: dict[str, Any], sentence: str) -> None:
+    X = [[0, 0, 1], [1, 1, 1], [1, 0, 1], [0, 1, 1]]
+    with pytest.raises(UserError, match=sentence):
+        run(**{"X": X, "loss": "half_sse"} | changes)
+
+
+def test_copies_of_rows_are_not_both_trained_on_and_held_out() -> None:
+    with pytest.raises(
+        UserError, match=r"data\.noise is 0\.0, but it must be a number > 0, as data\.draw makes copies"
+    ):
+        run(X=[[0], [1]], y=[[0], [1]], draw=50, validation=0.2)
+    assert run(X=[[0], [1]], y=[[0], [1]], draw=50).sample.held == {}
+
+
+def test_compiled_code_takes_no_parts() -> None:
+    pytest.importorskip("numba")
+    with pytest.raises(UserError, match="over all rows and none held out"):
+        run(X=[[0], [1], [2]], y=[[0], [1], [0]], validation=0.34, kernel="numba")

@@ -11,7 +11,7 @@ from pipeline.layout import Parameters, RunsLast
 from pipeline.optimizer import Optimizer, OptimizerRule
 from pipeline.program import execute
 from pipeline.stack import Result, make_stacks, stack_key, train_stack
-from tests.factory import bits, rows, run
+from tests.factory import bits, rows, run, shares
 
 LAYOUTS = ["runs_last", "runs_first"]
 COURSES: dict[str, dict[str, Any]] = {
@@ -53,7 +53,7 @@ def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_a_course_has_the_same_bits_alone_in_a_stack_and_as_a_part_of_a_longer_one(name: str, layout: str) -> None:
     """Others of the stack have other seeds and rates, and leave it after 3 epochs, or stay until 9."""
     base: dict[str, Any] = {"hidden": [4], "bias": True, "learning_rate": 0.1}
-    changes = rows(12, 3, 3) | base | COURSES[name]
+    changes = shares(12, 3, 3) | base | COURSES[name]
     alone = result(**changes, seed=3, epochs=6)
     others: list[dict[str, Any]] = [{"seed": seed, "epochs": epochs} for seed in (1, 2, 5) for epochs in (3, 9)]
     others.append({"seed": 3, "epochs": 6, "learning_rate": 0.2})
@@ -161,3 +161,19 @@ def test_patience_alone_in_a_stack_and_for_other_epochs(layout: str) -> None:
         kept = result(**(RISING | {"epochs": max(found.updates, 1)}), seed=one.config.seed)
         if found.updates:
             assert bits(kept) == bits(found)
+
+
+def test_a_run_that_diverges_under_patience_says_so(layout: str) -> None:
+    """The best network is kept; where a number was not finite is told as without patience."""
+    growing: dict[str, Any] = {"X": [[1.0], [2.0]], "y": [[1.0], [0.5]], "hidden": [], "activation": "identity"}
+    growing |= {"output_activation": "identity", "loss": "half_sse", "epochs": 2000, "learning_rate": 2.0}
+    free, patient_ = result(**growing), result(**growing, patience=1500)
+    assert free.diverged_at is not None
+    assert patient_.diverged_at == free.diverged_at
+    assert np.isfinite(patient_.curves["loss"]).all()
+    assert patient_.stopped_at is not None
+
+
+def test_patience_that_did_not_end_the_training_is_no_end() -> None:
+    found = result(**rows(8, 2, 1), hidden=[3], epochs=5, patience=50)
+    assert (found.stopped_at, found.diverged_at) == (None, None)

@@ -43,7 +43,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"draw": 9}, "data.draw"),
     ({}, {"noise": 0.5}, "data.noise"),
     ({"draw": 9}, {"draw_seed": 1}, "data.draw_seed"),
-    ({"draw": 9}, {"training_rows": 5}, "data.training_rows"),
+    ({"draw": 9, "noise": 0.5}, {"training_rows": 5}, "data.training_rows"),
     ({"test": 0.5}, {"label_noise": 0.5}, "data.label_noise"),
     ({"test": 0.5}, {"outliers": 0.5}, "data.outliers"),
     ({}, {"scaling": "max"}, "data.scaling"),

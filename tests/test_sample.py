@@ -111,7 +111,8 @@ def test_a_run_trains_on_its_sample() -> None:
     one = run(**rows(40, 2, 1), validation=0.25, seed=5)
     assert one.sample is one.sample
     assert len(one.sample.training.X) == 30
-    assert one.sample is run(**rows(40, 2, 1), validation=0.25, seed=5).sample or one.sample.training.X.size
+    again = run(**rows(40, 2, 1), validation=0.25, seed=5).sample
+    assert again.training.X.tobytes() == one.sample.training.X.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,17 @@ def test_runs_that_are_spoiled_otherwise_are_other_trajectories() -> None:
 def test_rows_that_cannot_be_limited_or_spoiled(keys: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         sample(10, **keys)
+
+
+def test_a_part_that_was_asked_for_is_never_empty() -> None:
+    with pytest.raises(UserError, match=r"data\.training_rows is 10, which leaves none of 10 rows to data\.validation"):
+        _ = run(**rows(10, 2, 1), validation=0.04, training_rows=10)
+
+
+def test_spoiled_rows_are_a_runs_own() -> None:
+    """A stack has each network's rows."""
+    runs = [run(**rows(10, 2, 1), test=0.1, label_noise=0.5, seed=seed, epochs=3, hidden=[2]) for seed in range(3)]
+    (stack,) = make_stacks(runs)
+    for one, result in zip(stack, train_stack(stack), strict=True):
+        (alone,) = train_stack([one])
+        assert alone.curves["loss"].tobytes() == result.curves["loss"].tobytes()

@@ -6,7 +6,7 @@ own passes: `forward` gives their activations, `differentiate` their gradients.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,12 @@ def replay(kept: KeptRun, progress: Progress | None = None) -> Replay:
     updates = updates_of(kept)
     run = kept.run(updates // kept.run().updates_an_epoch)
     moments = moments_of(run)
-    (result,) = train_stack([run], progress, snapshots=moments)
+    whole = kept.run().config.training
+    ends_alike = whole.schedule != "cosine"  # else the way to here depends on where it was to end
+    trained = run if ends_alike else kept.run(whole.epochs)
+    (result,) = train_stack([trained], progress, snapshots=moments)
     networks = tuple(result.snapshots[moment] for moment in moments)
+    result = replace(result, final=networks[-1])
     looks = [look(problem_of([run]), part) for part in parts(run, networks)]
     gradients, saturated = (np.concatenate(arrays) for arrays in zip(*looks, strict=True))
     diverged_at = kept.diverged_at
