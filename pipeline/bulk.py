@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from pipeline import files
 from pipeline.database import REVISION
@@ -87,9 +88,11 @@ class BulkSink:
                     heads[run_id] = replace(entry, files={})
                     if entry.files:
                         files.put(artifact_uri(experiment, run_id), entry.files)
-                for block in blocks(list(heads.items()), BLOCK):
-                    let_through()
-                    insert(connection, new_rows(connection, experiment, dict(block)))
+                try:
+                    insert_runs(connection, experiment, heads)
+                except IntegrityError:  # another process has just made the same data set: it is there now
+                    connection.rollback()
+                    insert_runs(connection, experiment, heads)
             except BaseException:
                 for run_id in heads:
                     files.remove(artifact_uri(experiment, run_id))
@@ -173,6 +176,13 @@ class BulkSink:
         if found is None:
             raise FileNotFoundError(f"there is no run {run_id}")
         return str(found)
+
+
+def insert_runs(connection: sa.Connection, experiment: Experiment, heads: Mapping[str, Entry]) -> None:
+    """Writes the rows of new runs, by run id, whose files are there."""
+    for block in blocks(list(heads.items()), BLOCK):
+        let_through()
+        insert(connection, new_rows(connection, experiment, dict(block)))
 
 
 def new_run_id() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from pipeline import bulk
 from pipeline.bulk import BulkSink, is_known
 from pipeline.client import ClientSink
 from pipeline.database import ENGINES, prepare, watch_connections
@@ -143,10 +144,10 @@ def check_equal(uris: list[str], folders: list[Path]) -> None:
     ids = [write_all(sink, experiment) for sink, experiment in zip(sinks, experiments, strict=True)]
     for sink in sinks:
         sink.close()
-    bulk, client = map(contents, uris)
+    written, client = map(contents, uris)
     for name in TABLES:
-        assert bulk[name] == client[name], name
-        assert bulk[name], name
+        assert written[name] == client[name], name
+        assert written[name], name
     assert edges(uris[0]) == edges(uris[1])
     of_bulk, of_client = (
         sorted(str(file.relative_to(root)).split("/", 2)[2] for file in root.rglob("*") if file.is_file())
@@ -273,3 +274,30 @@ def test_a_table_goes_through_a_server_once_and_comes_back(empty_store: Path, tm
         assert (done.returncode, "2 runs: all IDENTICAL" in done.stdout) == (0, True), done.stderr
         assert seedbed("predict", "experiment=my", "hours=2", where, cwd=tmp_path).returncode == 0
     assert len(list(tmp_path.glob("served/**/datasets/*.npz"))) == 1
+
+
+def test_a_data_set_that_another_process_makes_meanwhile_is_taken(
+    empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look for it, neither finds it, and one is second."""
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    experiment, engine = experiment_in(uri, empty_store), sa.create_engine(uri)
+    mine, others = BulkSink(engine), BulkSink(sa.create_engine(uri))
+    looked = bulk.dataset_id
+
+    def too_early(connection: sa.Connection, *about: Any) -> str | None:
+        monkeypatch.setattr(bulk, "dataset_id", looked)
+        connection.rollback()
+        list(others.create(experiment, [ENTRY]))
+        return None
+
+    monkeypatch.setattr(bulk, "dataset_id", too_early)
+    ((_, run_id),) = mine.create(experiment, [replace(ENTRY, name="second")])
+    with engine.connect() as connection:
+        of_it = {"digest": DATASET.digest, "id": int(experiment.experiment_id)}
+        count = sa.text("SELECT count(*) FROM datasets WHERE digest = :digest AND experiment_id = :id")
+        assert connection.execute(count, of_it).scalar() == 1
+        query = sa.text("SELECT name FROM runs WHERE run_uuid = :id")
+        assert connection.execute(query, {"id": run_id}).scalar() == "second"
+    for sink in (mine, others):
+        sink.close()

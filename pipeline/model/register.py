@@ -48,12 +48,28 @@ def new_version(client: MlflowClient, choice: Choice, name: str) -> str:
             raise
     tags = {"fingerprint": kept.fingerprint, "cell": choice.cell}
     about = f"Run {choice.name} of cell {choice.cell}: {choice.why}."
-    made = client.create_model_version(
-        name, f"models:/{model_id}", kept.run_id, tags=tags, description=about, model_id=model_id
-    )
+    with as_global_store(client):
+        made = client.create_model_version(
+            name, f"models:/{model_id}", kept.run_id, tags=tags, description=about, model_id=model_id
+        )
     of = json.dumps([{"name": name, "version": made.version}])
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": of})  # the UI's link from one to the other
     return str(made.version)
+
+
+@contextlib.contextmanager
+def as_global_store(client: MlflowClient) -> Iterator[None]:
+    """In the block MLflow's global store is this client's: there a registry in a database looks a model up.
+
+    Not by `set_tracking_uri`, which changes the environment too.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    before, utils._tracking_uri = utils._tracking_uri, client.tracking_uri
+    try:
+        yield
+    finally:
+        utils._tracking_uri = before
 
 
 def log_model(client: MlflowClient, choice: Choice) -> str:
