@@ -38,7 +38,7 @@ class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     hidden: units of each hidden layer; activation: one for all of them, or one each; l2: weight decay; validation: the
     share of the rows held out, whose loss `patience` (epochs without a lower one) watches, else it watches the training
-    rows'; settings: further keys of a config, of how it scales, parts and trains; random_state: an int is the run's seed.
+    rows'; settings: further keys of a config, of scaling, parts and training; random_state: an int is the run's seed.
 
     Fitted: coefs_ (a matrix (inputs, outputs) a layer), intercepts_ ((outputs,) each), loss_curve_ (E + 1,), loss_,
     n_iter_ (epochs made, of the network that was kept), n_features_in_, feature_names_in_ (of a frame).

@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.arrays import Given, given
@@ -140,6 +141,7 @@ def check_reach(run: Run, values: Values) -> None:
 def call_of(name: str, X: Any, y: Any, values: Values) -> str:
     """The call as text, to be kept with what it trained; without arrays, and where they are kept."""
     shorts = {key: short for short, key in SHORT.items()}
-    given = [repr(one) if isinstance(one, str) else word for word, one in (("X", X), ("y", y)) if one is not None]
+    X = str(X) if isinstance(X, Path) else X
+    given = [repr(one) if isinstance(one, str | int) else word for word, one in (("X", X), ("y", y)) if one is not None]
     named = [f"{shorts.get(key, key)}={value!r}" for key, value in values.items() if not key.startswith("tracking.")]
     return f"{name}({', '.join([*given, *named])})"

@@ -298,10 +298,11 @@ def check_text(config: DataConfig, column: "pd.Series[Any]") -> None:
     if column.name in (config.categorical or []) or not is_text_column(column):
         return
     known = column.dropna()
-    odd = [row for row, value in known.items() if not is_number_text(str(value))]
+    odd = [(row, value) for row, value in known.items() if not is_number_text(str(value))]
     if 0 < len(odd) < len(known) / 2:
+        row, value = odd[0]
         raise UserError(
-            f"The column {shown(column.name)} has {shown(text(column[odd[0]]))} in row {odd[0]}, where other rows have "
+            f"The column {shown(column.name)} has {shown(text(value))} in row {row}, where other rows have "
             "numbers: mend it, or name the column in data.categorical."
         )
 
