@@ -12,7 +12,7 @@ from pipeline.errors import FailedRunsError
 from pipeline.fitted import Fit, Sweep
 from pipeline.identity import Run, make_run
 from pipeline.plan import FAILED, Outcome
-from pipeline.session import ENDED, Parent, ended, open_store, run_sweep
+from pipeline.session import Parent, ended, open_store, run_sweep
 from pipeline.settings import SHORT, Configs, Values, combinations, named, of_section
 from pipeline.threads import one_thread
 
@@ -84,8 +84,6 @@ def sweep(
             run_sweep(runs, [], parents, force, call_of("sweep", X, y, values))
         except FailedRunsError as error:  # results that wait for their store are here nevertheless
             warnings.warn(str(error), stacklevel=2)
-        finally:
-            ENDED.clear()
         for parent in parents.values():
             if parent.store:
                 parent.conclude()

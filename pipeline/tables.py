@@ -91,7 +91,8 @@ def read_csv(file: Path) -> "pd.DataFrame":
         check_widths(lines, len(header))
     how: Any = {"encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False, "na_values": [""]}
     frame = pd.read_csv(file, header=0, names=header, index_col=False, dtype=str, **how)
-    return frame.apply(as_numbers)
+    columns: pd.DataFrame = frame.apply(as_numbers)
+    return columns
 
 
 def check_widths(lines: Iterable[Sequence[str]], columns: int) -> None:
@@ -214,8 +215,9 @@ def check_cells(config: DataConfig, frame: "pd.DataFrame", features: Sequence[st
     if config.missing != "drop_rows":
         empty = frame.drop(columns=fillable).isna()
         if places := list(told_places(empty)):
-            numbers = all(name in features and is_numeric(config, frame[name]) for name in empty.columns[empty.any()])
-            raise UserError(f"{told_table(config)} lacks values: {listed(places)}. {remedy(config, numbers)}")
+            gaps = empty.columns[empty.any()]
+            fills = all(name in features and is_numeric(config, frame[name]) for name in gaps)
+            raise UserError(f"{told_table(config)} lacks values: {listed(places)}. {remedy(config, fills)}")
     for name in frame.columns:
         if is_numeric(config, frame[name]):
             numbers = to_numbers(frame[name])
@@ -236,11 +238,11 @@ def listed(places: Sequence[str]) -> str:
     return ", ".join(places[:MOST_TOLD]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def remedy(config: DataConfig, numbers: bool) -> str:
-    """What a user can do about missing values; `numbers`: all are features of numbers."""
+def remedy(config: DataConfig, fills: bool) -> str:
+    """What a user can do about missing values; `fills`: all are in features of numbers, which can be filled."""
     if config.missing in FILLS:
         return f"data.missing={config.missing} fills features of numbers only: choose drop_rows."
-    return f"Fill them in, or set data.missing to drop_rows{', mean or median' if numbers else ''}."
+    return f"Fill them in, or set data.missing to drop_rows{', mean or median' if fills else ''}."
 
 
 def is_numeric(config: DataConfig, column: "pd.Series[Any]") -> bool:

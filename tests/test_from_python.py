@@ -4,6 +4,8 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import pytest
 import threadpoolctl
 
 from pipeline import UserError, fit, sweep
+from pipeline.console import say
 from pipeline.experiment import compose_run
 from pipeline.fitted import Fit
 from pipeline.identity import Run
+from pipeline.notebook import quietly
 from pipeline.plan import FOUND, TRAINED
+from pipeline.session import ENDED
 from pipeline.threads import one_thread
 from tests.conftest import in_process
 from tests.factory import CAT_SHOP, EXAM, HAPPINESS, bits, trained
@@ -139,6 +144,50 @@ def test_blas_has_one_thread() -> None:
         with one_thread():
             assert threads() == {1}
         assert threads() == before == {2}
+
+
+def test_calls_of_two_threads_do_not_disturb_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first to end neither gives BLAS its threads back nor the other its voice; the last restores both."""
+
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
+
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quietly(False):
+            first_in.set()
+            assert second_in.wait(10)
+        first_out.set()
+
+    def second() -> set[int]:
+        assert first_in.wait(10)
+        with quietly(False):
+            second_in.set()
+            assert first_out.wait(10)
+            say("not to be printed")
+            return threads()
+
+    with threadpoolctl.threadpool_limits(2, "blas"), ThreadPoolExecutor(2) as pool:
+        ended, found = pool.submit(first), pool.submit(second)
+        assert first_in.wait(10)
+        say("printed")
+        assert found.result() == {1}
+        ended.result()
+        assert threads() == {2}
+    say("again")
+    assert capsys.readouterr().out == "printed\nagain\n"
+
+
+def test_two_threads_train_at_once_as_one_after_the_other() -> None:
+    settings = [{"hidden": [[2], [3]], "epochs": 200, "seed": [seed, seed + 1]} for seed in (0, 2, 4)]
+    with ThreadPoolExecutor(3) as pool:
+        at_once = list(pool.map(lambda one: sweep(X, Y, one), settings))
+    ENDED["a", "b", "c"] = parent = object()  # type: ignore[assignment]  # of a command in this process
+    for one, found in zip(settings, at_once, strict=True):
+        assert [fit.loss.tobytes() for fit in sweep(X, Y, one)] == [fit.loss.tobytes() for fit in found]
+    assert list(ENDED.values()) == [parent]
+    ENDED.clear()
 
 
 # --- results ----------------------------------------------------------------------------------------------------
