@@ -46,6 +46,13 @@ def test_an_int_is_the_seed_of_a_run_with_the_same_bits(data: tuple[Array, Array
     assert np.array_equal(one.predict(X), other.predict(X))
 
 
+def test_what_is_given_stays_writable(data: tuple[Array, Array]) -> None:
+    X, y = data
+    SeedbedRegressor(epochs=1).fit(X, y)
+    assert X.flags.writeable
+    assert y.flags.writeable
+
+
 def test_random_state_decides(data: tuple[Array, Array]) -> None:
     def bits(random_state: Any) -> bytes:
         weights: bytes = SeedbedRegressor(epochs=2, random_state=random_state).fit(*data).coefs_[0].tobytes()

@@ -314,6 +314,12 @@ def test_what_is_given_is_neither_changed_nor_kept() -> None:
     assert np.array_equal(one.run.dataset.raw_X, before)
 
 
+@pytest.mark.parametrize("name", ["X", "y", "raw_X", "raw_y"])
+def test_rows_that_runs_share_cannot_be_written_to(name: str) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(fit(X, Y, epochs=1, scaling="standard").run.dataset, name)[:] = 0
+
+
 def test_a_sweep_has_cells_with_seeds_as_noise() -> None:
     found = sweep(X, Y, hidden=[[2], [8]], seed=range(10), epochs=500, learning_rate=1, bias=True)
     assert len(found) == 20
