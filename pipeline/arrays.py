@@ -6,6 +6,7 @@ same values, names and settings the same run. None of them is changed, nor kept 
 
 from collections.abc import Sized
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 NUMBERS = "biuf"  # kinds of NumPy arrays
 TABLES = (".csv", ".parquet")
 TASKS = ("regression", "classes")
+NO_NUMBERS = "{} is no array of numbers: give rows of equal length, of numbers only, or a pandas frame."
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,21 @@ class Given:
 def given(X: Any, y: Any, values: Values) -> Given:
     """The data set of X and y, with the settings of `data` by field name. Raises UserError if it cannot be used.
 
-    X is (n, d) numbers and y (n,) or (n, k) numbers; or X is a frame, or a CSV or Parquet file, and y the target's
-    column, several, or (of a frame) the values themselves; or X is the name of a data set of conf/data, without y.
+    X is (n, d) numbers and y (n,) or (n, k) numbers; or X is a frame, or a CSV or Parquet file (a path), and y the
+    target's column, several, or (of a frame) the values themselves; or X names a data set of conf/data, without y.
     Arrays whose y is labels, or that have a `task`, are a table too.
     """
     if hasattr(X, "toarray"):
         raise UserError("X is sparse, but it must be an array of all its numbers: give X.toarray().")
-    if isinstance(X, str):
-        return from_name(X, y, values)
+    if isinstance(X, str | Path):
+        return from_name(str(X), y, values)
     if is_frame(X):
         return from_frame(X, y, values)
     if y is None:
         raise UserError("y is missing: give the targets, a row for each of X (or X as a frame, with y its column).")
-    if values.get("task") in TASKS or np.asarray(y).dtype.kind not in NUMBERS:
+    if isinstance(y, str):
+        raise UserError(f"y is {shown(y)}, but as X is an array it must be the targets' values: give X as a frame.")
+    if values.get("task") in TASKS or values_of("y", y).dtype.kind not in NUMBERS:
         return from_frame(*framed(X, y, values))
     return from_numbers(X, y, values)
 
@@ -66,7 +70,7 @@ def is_frame(X: Any) -> bool:
 
 def from_name(name: str, y: Any, values: Values) -> Given:
     """The data set of a file, with its target, or of a name in conf/data."""
-    if name.endswith(TABLES):
+    if name.lower().endswith(TABLES):
         base = {"path": name} | ({} if y is None else {"target": y})
     else:
         files = {file.stem: file for file in (find("conf") / "data").glob("*.yaml") if file.stem != "csv"}
@@ -115,13 +119,21 @@ def matrix(what: str, value: Any) -> Array:
 
 def as_array(what: str, value: Any) -> Array:
     """A copy of an array-like as float64. Raises UserError unless it is of numbers, in rows of one length."""
+    array = values_of(what, value)
     try:
-        array = np.asarray(value)
         if array.dtype.kind in NUMBERS or (array.dtype.kind == "O" and not has_text(array)):
             return np.array(array, dtype=np.float64, order="C")
     except (ValueError, TypeError):
         pass
-    raise UserError(f"{what} is no array of numbers: give rows of equal length, of numbers only, or a pandas frame.")
+    raise UserError(NO_NUMBERS.format(what))
+
+
+def values_of(what: str, value: Any) -> NDArray[Any]:
+    """An array-like as an array of what it holds. Raises UserError for rows of different lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(NO_NUMBERS.format(what)) from error
 
 
 def has_text(array: NDArray[Any]) -> bool:
@@ -151,11 +163,26 @@ def framed(X: Any, y: Any, values: Values) -> tuple["pd.DataFrame", Any, Values]
     if raw_X.ndim != 2:
         raise UserError(f"X has the shape {raw_X.shape}, but it must be (rows, features).")
     values = dict(values)
-    d, columns = raw_X.shape[1], np.asarray(y)
-    k = columns.shape[1] if columns.ndim == 2 else 1
+    d = raw_X.shape[1]
     frame = pd.DataFrame(raw_X, columns=list(names_or("x", names_of("features", values, d), d)))
-    targets = names_or("y", names_of("targets", values, k), k)
-    return frame, pd.DataFrame(columns, columns=list(targets)), values
+    return frame, target_frame(values_of("y", y), values), values
+
+
+def target_frame(y: Any, values: Values) -> "pd.DataFrame":
+    """The targets' values as a frame; `targets` names them, which is taken out of the settings. Raises UserError."""
+    import pandas as pd
+
+    if hasattr(y, "columns"):
+        frame: pd.DataFrame = y.rename(columns=lambda name: str(name).strip())
+        return frame
+    columns = values_of("y", y)
+    if columns.ndim not in (1, 2):
+        raise UserError(f"y has the shape {columns.shape}, but it must be (rows,) or (rows, targets).")
+    k = columns.shape[1] if columns.ndim == 2 else 1
+    names = names_of("targets", values, k)
+    if names is None and getattr(y, "name", None) is not None:
+        names = [y.name]
+    return pd.DataFrame(columns, columns=list(names_or("y", names, k)))
 
 
 def from_frame(frame: "pd.DataFrame", y: Any, values: Values) -> Given:
@@ -166,15 +193,16 @@ def from_frame(frame: "pd.DataFrame", y: Any, values: Values) -> Given:
     frame = frame.rename(columns=lambda name: str(name).strip())
     if y is None:
         y = values.pop("target", None)
+    if isinstance(y, int | np.integer):
+        y = str(y)
     names = [y] if isinstance(y, str) else y
     if isinstance(names, list) and all(isinstance(name, str) for name in names) and set(names) <= set(frame.columns):
         values["target"] = names
     elif isinstance(y, str) or y is None:
         raise UserError(f"y is {shown(y)}, but it must be a column of the frame, several, or the targets' values.")
     else:
-        targets = y if hasattr(y, "columns") else pd.DataFrame({getattr(y, "name", None) or "y": np.asarray(y)})
+        targets = target_frame(y, values)
         check_rows(frame, targets)
-        targets = targets.rename(columns=lambda name: str(name).strip())
         values["target"] = list(targets.columns)
         frame = pd.concat([frame.reset_index(drop=True), targets.reset_index(drop=True)], axis=1)
     name = values.pop("name", "data")
@@ -190,4 +218,5 @@ def labels_of(config: DataConfig, frame: "pd.DataFrame", dataset: Dataset) -> ND
         return None
     column = frame[config.target[0]].dropna()
     known = {text(value): value for value in column.unique()}
-    return np.array([known[name] for name in dataset.targets])
+    labels = [known[name] for name in dataset.targets]
+    return np.array(labels, dtype=object if len(set(map(type, labels))) > 1 else None)  # NumPy would make 1 to text

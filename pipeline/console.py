@@ -24,14 +24,27 @@ LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed
 
 
+QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)  # whether results are not printed, in this thread
+SHOWN: ContextVar[bool] = ContextVar("SHOWN", default=True)  # whether progress is
+
+
+class Output(Console):
+    """Standard output, on which nothing is printed in a thread that is to be quiet."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Prints as rich does."""
+        if not QUIET.get():
+            super().print(*objects, **how)
+
+
 def console(stderr: bool) -> Console:
     """Standard output or error; tables are never squeezed where there is no terminal."""
-    plain = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=WIDE)
+    kind = Console if stderr else Output
+    plain = kind(stderr=stderr, highlight=False, soft_wrap=True)
+    return plain if plain.is_terminal else kind(stderr=stderr, highlight=False, soft_wrap=True, width=WIDE)
 
 
 out, err = console(stderr=False), console(stderr=True)
-SHOWN: ContextVar[bool] = ContextVar("SHOWN", default=True)  # whether progress is
 
 
 class Display:
@@ -108,13 +121,12 @@ class Display:
 @contextlib.contextmanager
 def hushed(quiet: bool, progress: bool = False) -> Iterator[None]:
     """In the block, if `quiet`, no results are printed, and progress only if asked for; notes and errors are."""
-    before, out.quiet = out.quiet, quiet
-    token = SHOWN.set(progress or not quiet)
+    quieted, shown = QUIET.set(quiet), SHOWN.set(progress or not quiet)
     try:
         yield
     finally:
-        out.quiet = before
-        SHOWN.reset(token)
+        QUIET.reset(quieted)
+        SHOWN.reset(shown)
 
 
 def can_draw_in_notebook() -> bool:

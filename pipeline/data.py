@@ -206,7 +206,7 @@ def build_dataset(
 
     Raises UserError where numbers overflow or a scaling does not fit.
     """
-    raw_X, raw_y = np.ascontiguousarray(raw_X), np.ascontiguousarray(raw_y)  # in another order sums have other bits
+    raw_X, raw_y = (np.ascontiguousarray(one).view() for one in (raw_X, raw_y))  # in another order sums have other bits
     names = tuple(features), tuple(targets), tuple(rows)
     grouped = (tuple(groups),) if groups else ()
     unscaled = Dataset(
@@ -217,6 +217,8 @@ def build_dataset(
     )
     input_scale, target_scale = fit(unscaled, recipe_of(config), slice(None))
     X, y = scaled(unscaled, input_scale, target_scale)
+    for array in (raw_X, raw_y, X, y):
+        array.setflags(write=False)  # runs share them; what was given stays as it is
     return replace(unscaled, X=X, y=y, input_scale=input_scale, target_scale=target_scale)
 
 

@@ -27,13 +27,18 @@ from pipeline.threads import one_thread
 
 Array = NDArray[np.float64]
 
+SCALES = ("scaling", "divide_by", "target_scaling", "target_divide_by")
+PARTS = ("validation", "test", "stratify", "training_rows", "label_noise", "outliers")
+TAKEN = {f"data.{key}" for key in (*SCALES, *PARTS)} | {"numerics", "executor.kernel"}  # besides the sections':
+SECTIONS = ("network.", "init.", "training.")
+
 
 class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What both estimators share: the parameters, the training and the outputs.
 
     hidden: units of each hidden layer; activation: one for all of them, or one each; l2: weight decay; validation: the
     share of the rows held out, whose loss `patience` (epochs without a lower one) watches, else it watches the training
-    rows'; settings: further keys of a config, by dotted or short name; random_state: an int is the run's seed.
+    rows'; settings: further keys of a config, of scaling, parts and training; random_state: an int is the run's seed.
 
     Fitted: coefs_ (a matrix (inputs, outputs) a layer), intercepts_ ((outputs,) each), loss_curve_ (E + 1,), loss_,
     n_iter_ (epochs made, of the network that was kept), n_features_in_, feature_names_in_ (of a frame).
@@ -89,7 +94,7 @@ class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         """The run of the parameters. Raises UserError."""
         taken = ("hidden", "activation", "learning_rate", "epochs", "batch_size", "optimizer", "l2", "init")
         own = {key: getattr(self, key) for key in (*taken, "validation", "patience")}
-        values = {**named(None, {"bias": True, **own, "seed": self._seed()}), **named(self.settings, {})}
+        values = {**named(None, {"bias": True, **own, "seed": self._seed()}), **further(self.settings)}
         task = "classes" if is_classes else "regression"
         stratify = is_classes and self.validation > 0
         about: Values = {"name": "data", "target": ["y"], "task": task, "stratify": stratify, "digest": "not known"}
@@ -120,6 +125,16 @@ class SeedbedNetwork(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         inputs, targets = self._scales
         with one_thread():
             return targets.invert(predict(inputs.apply(rows), self.coefs_, self.intercepts_, self._mode))
+
+
+def further(settings: Any) -> Values:
+    """The settings by dotted key. Raises UserError for a key that would change nothing here, and an unknown one."""
+    values = named(settings, {})
+    for key in values:
+        if key not in TAKEN and not key.startswith(SECTIONS):
+            instead = "the parameter random_state" if key == "seed" else "fit or sweep"
+            raise UserError(f"{key} is no setting of an estimator: it is for {instead}.")
+    return values
 
 
 class SeedbedRegressor(MultiOutputMixin, RegressorMixin, SeedbedNetwork):  # type: ignore[misc]

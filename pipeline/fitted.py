@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrays import as_array, is_frame
+from pipeline.checks import shown
 from pipeline.config import RunConfig
 from pipeline.continuing import Start
 from pipeline.errors import UserError
@@ -172,7 +173,7 @@ def columns_of(frame: "pd.DataFrame", features: Sequence[str]) -> list[Array]:
         if column not in frame:
             raise UserError(f"X lacks the column {column}: it must have the features {', '.join(features)}.")
         if category is None:
-            found.append(to_numbers(frame[column]))
+            found.append(numbers_of(frame[column]))
         else:
             known.setdefault(column, []).append(category)
             found.append(np.array([text(value) == category for value in frame[column]], dtype=np.float64))
@@ -180,6 +181,19 @@ def columns_of(frame: "pd.DataFrame", features: Sequence[str]) -> list[Array]:
         if new := {text(value) for value in frame[column]} - set(categories):
             raise UserError(f"{column} has the new value {min(new)}, but it must be one of {', '.join(categories)}.")
     return found
+
+
+def numbers_of(column: "pd.Series[Any]") -> Array:
+    """A column of numbers as float64, (m,). Raises UserError for the first value that is none."""
+    import pandas as pd
+
+    try:
+        return to_numbers(column)
+    except (ValueError, TypeError) as error:
+        odd = column.notna() & pd.to_numeric(column, errors="coerce").isna()
+        place = int(odd.to_numpy().argmax())
+        value = shown(column.iloc[place])
+        raise UserError(f"{column.name} in row {place + 1} is {value}, but it must be a number.") from error
 
 
 @dataclass(frozen=True, eq=False, repr=False)

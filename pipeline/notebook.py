@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.arrays import Given, given
@@ -11,7 +12,7 @@ from pipeline.errors import FailedRunsError
 from pipeline.fitted import Fit, Sweep
 from pipeline.identity import Run, make_run
 from pipeline.plan import FAILED, Outcome
-from pipeline.session import ENDED, Parent, ended, open_store, run_sweep
+from pipeline.session import Parent, ended, open_store, run_sweep
 from pipeline.settings import SHORT, Configs, Values, combinations, named, of_section
 from pipeline.threads import one_thread
 
@@ -83,8 +84,6 @@ def sweep(
             run_sweep(runs, [], parents, force, call_of("sweep", X, y, values))
         except FailedRunsError as error:  # results that wait for their store are here nevertheless
             warnings.warn(str(error), stacklevel=2)
-        finally:
-            ENDED.clear()
         for parent in parents.values():
             if parent.store:
                 parent.conclude()
@@ -140,6 +139,7 @@ def check_reach(run: Run, values: Values) -> None:
 def call_of(name: str, X: Any, y: Any, values: Values) -> str:
     """The call as text, to be kept with what it trained; without arrays, and where they are kept."""
     shorts = {key: short for short, key in SHORT.items()}
-    given = [repr(one) if isinstance(one, str) else word for word, one in (("X", X), ("y", y)) if one is not None]
+    X = str(X) if isinstance(X, Path) else X
+    given = [repr(one) if isinstance(one, str | int) else word for word, one in (("X", X), ("y", y)) if one is not None]
     named = [f"{shorts.get(key, key)}={value!r}" for key, value in values.items() if not key.startswith("tracking.")]
     return f"{name}({', '.join([*given, *named])})"

@@ -95,7 +95,8 @@ def run_sweep(
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
             parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call=call)
-            ENDED[key] = parents[key]
+            if not call:
+                ENDED[key] = parents[key]
             outcomes += parents[key].run()
             waiting += store.send() if store else 0
     check_sent(waiting, [group[0].config.tracking for group in groups])

@@ -8,7 +8,8 @@ import csv
 import gzip
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 MOST_CATEGORIES = 100  # of a feature: more are names of rows, or free text
 MOST_CLASSES = 1000
 MOST_TOLD = 5  # places in a message
+NO_NUMBER = ("na", "n/a", "none", "null", "<na>", "#n/a", "#na")  # words of programs for a number that is missing
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -76,34 +78,52 @@ def read_file(file: Path) -> "pd.DataFrame":
 
 
 def read_csv(file: Path) -> "pd.DataFrame":
-    """A CSV file in UTF-8 whose first line names its columns. Numbers are the nearest float64 everywhere."""
+    """A CSV file in UTF-8 whose first line names its columns; spaces around a value are none of it.
+
+    Numbers are the nearest float64 everywhere. Raises UserError for columns without names, and values without a column.
+    """
     import pandas as pd
 
     with file.open(newline="", encoding="utf-8-sig") as stream:
-        header = next(csv.reader(stream), [])
-    check_header([name.strip() for name in header])
-    frame = pd.read_csv(
-        file, header=0, names=header, index_col=False, encoding="utf-8-sig", skipinitialspace=True, dtype=str
-    )
-    return frame.apply(as_numbers)
+        lines = csv.reader(stream, skipinitialspace=True)
+        header = next(lines, [])
+        check_header([name.strip() for name in header])
+        check_widths(lines, len(header))
+    how: Any = {"encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False, "na_values": [""]}
+    frame = pd.read_csv(file, header=0, names=header, index_col=False, dtype=str, **how)
+    columns: pd.DataFrame = frame.apply(as_numbers)
+    return columns
+
+
+def check_widths(lines: Iterable[Sequence[str]], columns: int) -> None:
+    """Raises UserError for a row with more values than there are columns: which are its own cannot be told."""
+    for number, line in enumerate((line for line in lines if line), start=1):
+        if len(line) > columns:
+            raise UserError(
+                f"Row {number} of the table has {len(line)} values, but there are {columns} columns: put a value with "
+                "a comma in quotes, or name all columns in the first line."
+            )
 
 
 def as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A column of text as numbers, if it has no other text. Python's float is exact; pandas' depends on its version."""
+    """A column of text as numbers, if it has no other text. Python's float is exact; pandas' depends on its version.
+
+    Between numbers the word NA is one that is missing; between text it is text.
+    """
     import pandas as pd
 
     try:
         values = [np.nan if pd.isna(value) else number(value) for value in column]
     except ValueError:
-        return column
+        return column.str.strip()
     return pd.Series(values, column.index, np.float64, column.name)
 
 
 def number(text: str) -> float:
-    """The number that a text is. Raises ValueError if it is none."""
+    """The number that a text is, nan if it says that it is missing. Raises ValueError if it is none."""
     if "_" in text:
         raise ValueError(text)
-    return float(text)
+    return float("nan" if text.strip().lower() in NO_NUMBER else text)
 
 
 def check_header(names: Sequence[str]) -> None:
@@ -188,12 +208,16 @@ def chosen_features(config: DataConfig, columns: list[str]) -> list[str]:
 
 
 def check_cells(config: DataConfig, frame: "pd.DataFrame", features: Sequence[str]) -> None:
-    """Raises UserError for values that are missing and may not be, and for numbers that are not finite."""
+    """Raises UserError for text among numbers, values that are missing and may not be, and numbers not finite."""
+    for name in features:
+        check_text(config, frame[name])
     fillable = [name for name in features if config.missing in FILLS and is_numeric(config, frame[name])]
     if config.missing != "drop_rows":
         empty = frame.drop(columns=fillable).isna()
         if places := list(told_places(empty)):
-            raise UserError(f"{told_table(config)} lacks values: {listed(places)}. {remedy(config)}")
+            gaps = empty.columns[empty.any()]
+            fills = all(name in features and is_numeric(config, frame[name]) for name in gaps)
+            raise UserError(f"{told_table(config)} lacks values: {listed(places)}. {remedy(config, fills)}")
     for name in frame.columns:
         if is_numeric(config, frame[name]):
             numbers = to_numbers(frame[name])
@@ -214,11 +238,11 @@ def listed(places: Sequence[str]) -> str:
     return ", ".join(places[:MOST_TOLD]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def remedy(config: DataConfig) -> str:
-    """What a user can do about missing values."""
+def remedy(config: DataConfig, fills: bool) -> str:
+    """What a user can do about missing values; `fills`: all are in features of numbers, which can be filled."""
     if config.missing in FILLS:
         return f"data.missing={config.missing} fills features of numbers only: choose drop_rows."
-    return "Fill them in, or set data.missing to drop_rows, mean or median."
+    return f"Fill them in, or set data.missing to drop_rows{', mean or median' if fills else ''}."
 
 
 def is_numeric(config: DataConfig, column: "pd.Series[Any]") -> bool:
@@ -261,7 +285,6 @@ def encoded(config: DataConfig, column: "pd.Series[Any]") -> list[tuple[str, Arr
             f"The column {shown(name)} is neither of numbers nor of categories ({column.dtype}): leave it out with "
             "data.drop, or name it in data.categorical."
         )
-    check_text(config, column)
     found = categories(column)
     if len(found) > MOST_CATEGORIES:
         raise UserError(
@@ -274,22 +297,40 @@ def encoded(config: DataConfig, column: "pd.Series[Any]") -> list[tuple[str, Arr
 
 def check_text(config: DataConfig, column: "pd.Series[Any]") -> None:
     """Raises UserError for a column of text that is numbers but for some cells, unless it is to be categories."""
-    import pandas as pd
-
     if column.name in (config.categorical or []) or not is_text_column(column):
         return
-    odd = pd.to_numeric(column.astype(str), errors="coerce").isna()
-    if 0 < odd.sum() < len(column) / 2:
-        row = column.index[odd.to_numpy()][0]
+    known = column.dropna()
+    odd = [(row, value) for row, value in known.items() if not is_number_text(str(value))]
+    if 0 < len(odd) < len(known) / 2:
+        row, value = odd[0]
         raise UserError(
-            f"The column {shown(column.name)} has {shown(text(column[row]))} in row {row}, where other rows have "
+            f"The column {shown(column.name)} has {shown(text(value))} in row {row}, where other rows have "
             "numbers: mend it, or name the column in data.categorical."
         )
 
 
+def is_number_text(value: str) -> bool:
+    """True for text that is a number, or says that one is missing."""
+    try:
+        number(value)
+    except ValueError:
+        return False
+    return True
+
+
 def categories(column: "pd.Series[Any]") -> list[str]:
-    """The different values of a column in their order, as text."""
-    return list(dict.fromkeys(text(value) for value in sorted(column.unique())))
+    """The different values of a column in their order, as text. Raises UserError for two that are the same as text."""
+    found: dict[str, Any] = {}
+    for value in sorted(column.unique(), key=standing):
+        other = found.setdefault(text(value), value)
+        if other is not value:
+            raise UserError(f"The column {shown(column.name)} has {other!r} and {value!r}: write them alike.")
+    return list(found)
+
+
+def standing(value: Any) -> tuple[str, Any]:
+    """Where a category stands among others: numbers come first, then what else there is, each kind in its order."""
+    return "" if isinstance(value, Number) else type(value).__name__, value
 
 
 def text(value: Any) -> str:

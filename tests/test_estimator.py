@@ -46,6 +46,13 @@ def test_an_int_is_the_seed_of_a_run_with_the_same_bits(data: tuple[Array, Array
     assert np.array_equal(one.predict(X), other.predict(X))
 
 
+def test_what_is_given_stays_writable(data: tuple[Array, Array]) -> None:
+    X, y = data
+    SeedbedRegressor(epochs=1).fit(X, y)
+    assert X.flags.writeable
+    assert y.flags.writeable
+
+
 def test_random_state_decides(data: tuple[Array, Array]) -> None:
     def bits(random_state: Any) -> bytes:
         weights: bytes = SeedbedRegressor(epochs=2, random_state=random_state).fit(*data).coefs_[0].tobytes()
@@ -115,6 +122,29 @@ def test_further_keys_are_settings(data: tuple[Array, Array]) -> None:
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"scaling": "max"},
+        {"target_scaling": "none"},
+        {"test": 0.2},
+        {"training_rows": 20},
+        {"label_noise": 0.3, "test": 0.2},
+        {"outliers": 0.3, "test": 0.2},
+        {"skip_networks": 1},
+        {"momentum": 0.5, "optimizer": "momentum"},
+    ],
+    ids=str,
+)
+def test_every_setting_that_is_taken_changes_the_result(settings: dict[str, Any], data: tuple[Array, Array]) -> None:
+    X, y = data
+    without = {"test": 0.2} if len(settings) > 1 and "test" in settings else {}
+    plain, other = (
+        SeedbedRegressor(epochs=3, random_state=0, settings=one).fit(abs(X), y) for one in (without, settings)
+    )
+    assert not np.array_equal(plain.coefs_[0], other.coefs_[0])
+
+
+@pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
         ({"hidden": (0,)}, r"^network\.hidden is \[0\], but it must be a list of whole numbers >= 1"),
@@ -122,6 +152,11 @@ def test_further_keys_are_settings(data: tuple[Array, Array]) -> None:
         ({"epochs": 2.5}, r"^training\.epochs is 2\.5, but it must be a whole number"),
         ({"patience": 0}, r"^training\.patience is 0, but it must be null or a whole number >= 1"),
         ({"settings": {"shedule": "cosine"}}, r"^shedule is not a key of the config: did you mean schedule\?"),
+        ({"settings": {"drop": ["x0"]}}, r"^data\.drop is no setting of an estimator: it is for fit or sweep\.$"),
+        ({"settings": {"draw": 5}}, r"^data\.draw is no setting of an estimator"),
+        ({"settings": {"tracking": "sqlite:///m.db"}}, r"^tracking\.uri is no setting of an estimator"),
+        ({"settings": {"executor": "serial"}}, r"^executor\.kind is no setting of an estimator"),
+        ({"settings": {"seed": 1}}, r"^seed is no setting of an estimator: it is for the parameter random_state\.$"),
         ({"random_state": -1}, "^Seed must be between 0 and"),
         ({"validation": 0.001}, "^The part val is 0.001 of 40 rows, which leaves it empty"),
     ],

@@ -4,6 +4,8 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import pytest
 import threadpoolctl
 
 from pipeline import UserError, fit, sweep
+from pipeline.console import say
 from pipeline.experiment import compose_run
 from pipeline.fitted import Fit
 from pipeline.identity import Run
+from pipeline.notebook import quietly
 from pipeline.plan import FOUND, TRAINED
+from pipeline.session import ENDED
 from pipeline.threads import one_thread
 from tests.conftest import in_process
 from tests.factory import CAT_SHOP, EXAM, HAPPINESS, bits, trained
@@ -141,6 +146,50 @@ def test_blas_has_one_thread() -> None:
         assert threads() == before == {2}
 
 
+def test_calls_of_two_threads_do_not_disturb_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first to end neither gives BLAS its threads back nor the other its voice; the last restores both."""
+
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
+
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quietly(False):
+            first_in.set()
+            assert second_in.wait(10)
+        first_out.set()
+
+    def second() -> set[int]:
+        assert first_in.wait(10)
+        with quietly(False):
+            second_in.set()
+            assert first_out.wait(10)
+            say("not to be printed")
+            return threads()
+
+    with threadpoolctl.threadpool_limits(2, "blas"), ThreadPoolExecutor(2) as pool:
+        ended, found = pool.submit(first), pool.submit(second)
+        assert first_in.wait(10)
+        say("printed")
+        assert found.result() == {1}
+        ended.result()
+        assert threads() == {2}
+    say("again")
+    assert capsys.readouterr().out == "printed\nagain\n"
+
+
+def test_two_threads_train_at_once_as_one_after_the_other() -> None:
+    settings = [{"hidden": [[2], [3]], "epochs": 200, "seed": [seed, seed + 1]} for seed in (0, 2, 4)]
+    with ThreadPoolExecutor(3) as pool:
+        at_once = list(pool.map(lambda one: sweep(X, Y, one), settings))
+    ENDED["a", "b", "c"] = parent = object()  # type: ignore[assignment]  # of a command in this process
+    for one, found in zip(settings, at_once, strict=True):
+        assert [fit.loss.tobytes() for fit in sweep(X, Y, one)] == [fit.loss.tobytes() for fit in found]
+    assert list(ENDED.values()) == [parent]
+    ENDED.clear()
+
+
 # --- results ----------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +264,37 @@ def test_columns_of_a_frame_may_be_numbers() -> None:
     assert np.array_equal(one.predict(pd.DataFrame(X)), one.predict(X))
 
 
+def test_a_column_may_have_a_number_for_its_name() -> None:
+    frame = pd.DataFrame(np.column_stack([X, Y]))
+    one, other = fit(frame, 3, epochs=2), fit(frame, "3", epochs=2)
+    assert one.run.dataset.targets == ("3",)
+    assert one.run.fingerprint == other.run.fingerprint
+
+
+def test_several_targets_beside_a_frame() -> None:
+    both = np.column_stack([SHOP["score"], 1 - SHOP["score"]])
+    one = fit(SHOP[["hours"]], both, epochs=2)
+    assert one.run.dataset.targets == ("y0", "y1")
+    assert one.predict(SHOP).shape == (6, 2)
+    assert fit(SHOP[["hours"]], both, epochs=2, targets=["up", "down"]).run.dataset.targets == ("up", "down")
+    assert fit(SHOP[["hours"]], SHOP["score"], epochs=2).run.dataset.targets == ("score",)
+
+
+def test_categories_and_classes_of_several_types() -> None:
+    frame = pd.DataFrame({"m": ["1", True, "x", 2, 0.5, "x"], "n": ["1", True, "x"] * 2})
+    one = fit(frame, np.array(["a", 1] * 3, dtype=object), categorical=["m", "n"], epochs=2)
+    assert one.run.dataset.features == ("m=0.5", "m=True", "m=2", "m=1", "m=x", "n=True", "n=1", "n=x")
+    assert set(map(type, one.predict(frame))) <= {str, int}
+    assert one.labels is not None
+    assert one.labels.tolist() == [1, "a"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_is_named_by_text_or_a_path(kind: Any, tmp_path: Path) -> None:
+    SHOP.to_csv(tmp_path / "X.CSV", index=False)
+    assert fit(kind(tmp_path / "X.CSV"), "score", epochs=2).run.dataset.targets == ("score",)
+
+
 def test_numbers_may_be_missing_if_that_is_said() -> None:
     holes = np.array(X, dtype=float)
     holes[0, 0] = np.nan
@@ -232,6 +312,12 @@ def test_what_is_given_is_neither_changed_nor_kept() -> None:
     before = one.run.dataset.raw_X.copy()
     mine[:], targets[:] = 9, 9
     assert np.array_equal(one.run.dataset.raw_X, before)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "raw_X", "raw_y"])
+def test_rows_that_runs_share_cannot_be_written_to(name: str) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(fit(X, Y, epochs=1, scaling="standard").run.dataset, name)[:] = 0
 
 
 def test_a_sweep_has_cells_with_seeds_as_noise() -> None:
@@ -325,6 +411,15 @@ def test_a_usual_sigmoid_that_never_reaches_the_targets_is_told() -> None:
         (SHOP, [1, 2], {}, "y has 2 rows, but it must have 6, as X has."),
         (SHOP["hours"], SHOP["score"], {}, "X has the shape (6,), but it must be (rows, features)"),
         (SHOP, "score", {"features": ["hour"]}, "data.features names hour, which is not there"),
+        (X, "text", {}, "y is text, but as X is an array it must be the targets' values: give X as a frame."),
+        (X, np.zeros((4, 1, 1)), {"task": "regression"}, "y has the shape (4, 1, 1), but it must be (rows,) or (rows,"),
+        (X, [[1], [2, 3], [4], [5]], {}, "y is no array of numbers: give rows of equal length"),
+        (SHOP, [[1], [2, 3]], {}, "y is no array of numbers: give rows of equal length"),
+        (SHOP, 1.5, {}, "y has the shape (), but it must be (rows,) or (rows, targets)."),
+        (SHOP, 1, {}, "y is 1, but it must be a column of the frame"),
+        (SHOP, np.ones((6, 2)), {"targets": ["a"]}, "targets is [a], but it must be a list of 2 different names."),
+        (X, ["a", "a ", "b", "b"], {}, "The column y has 'a' and 'a ': write them alike."),
+        (X, np.array([1, "1", 2, 2], dtype=object), {}, "The column y has 1 and '1': write them alike."),
     ],
     ids=lambda one: str(one)[:40] if isinstance(one, str | dict) else "",
 )
@@ -352,8 +447,10 @@ def test_a_sparse_matrix_is_refused() -> None:
         (SHOP[["hours"]], "^X lacks the column city"),
         (SHOP.assign(city="Rom"), "^city has the new value Rom, but it must be one of Bonn, Ulm"),
         (SHOP.assign(hours=np.nan), "^X has numbers that are missing or not finite"),
+        (SHOP.assign(hours=[1, 2, "x", np.nan, 5, 6]), r"^hours in row 3 is x, but it must be a number\.$"),
+        (SHOP.assign(hours=["1", "2", "3", "4", "5", "many"]), "^hours in row 6 is many, but it must be a number"),
     ],
-    ids=["shape", "column", "category", "nan"],
+    ids=["shape", "column", "category", "nan", "text", "numbers as text"],
 )
 def test_rows_that_cannot_be_predicted(X: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):

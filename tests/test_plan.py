@@ -245,7 +245,7 @@ def test_quiet_prints_nothing(command: str, tmp_path: Path, capsys: pytest.Captu
     assert in_process(shlex.split(command.format("training.epochs=3 tracking=none")), tmp_path) == 0
     found = capsys.readouterr()
     assert (found.out, found.err) == ("", "")
-    assert not console.out.quiet
+    assert not console.QUIET.get()
     assert in_process(["train", "training.epochs=3", "tracking=none"], tmp_path) == 0
     assert "after 3 updates" in capsys.readouterr().out
 
@@ -264,7 +264,7 @@ def test_quiet_does_not_hush_errors_notes_and_failed_runs(
     assert "note: data." in found.err
     assert "failed: " in found.err
     assert "  repeat it with: seedbed train" in found.err
-    assert not console.out.quiet
+    assert not console.QUIET.get()
 
 
 def test_quiet_has_no_progress(

@@ -203,6 +203,28 @@ def test_rows_with_missing_values_are_dropped_and_keep_their_numbers(tmp_path: P
     assert found.features == ("x", "c=a", "c=b")
 
 
+def test_text_among_numbers_is_named_before_what_is_missing(tmp_path: Path) -> None:
+    said = refused(written(tmp_path / "x.csv", "x,score\n1,5\n,6\nfoo,7\n2,8\n3,9\n"), missing="mean")
+    assert "The column x has foo in row 3, where other rows have numbers" in said
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "null"])
+def test_words_are_text_between_text_and_missing_between_numbers(tmp_path: Path, word: str) -> None:
+    path = written(tmp_path / "x.csv", f"x,c,score\n1,{word},1\n{word},b,2\n3,,3\n4,b,4\n")
+    found = table(path, missing="drop_rows")
+    assert found.features == ("x", *sorted(["c=b", f"c={word}"]))
+    assert found.rows == ("row 1", "row 4")
+
+
+def test_no_fill_is_offered_for_what_is_not_filled(tmp_path: Path) -> None:
+    assert refused(written(tmp_path / "x.csv", "x,score\n1,\n2,6\n")).endswith("set data.missing to drop_rows.")
+    assert refused(written(tmp_path / "x.csv", "x,score\n,1\n2,6\n")).endswith("to drop_rows, mean or median.")
+
+
+def test_spaces_around_a_value_of_a_file_are_none_of_it(tmp_path: Path) -> None:
+    assert table(written(tmp_path / "x.csv", "x,c\n1, a \n2,a\n3,b\n4,b \n"), target=["c"]).targets == ("a", "b")
+
+
 def test_only_numbers_of_features_are_filled(tmp_path: Path) -> None:
     said = refused(written(tmp_path / "gaps.csv", GAPS), missing="mean")
     assert "lacks values: c in row 3, score in row 4. data.missing=mean fills features of numbers only" in said
@@ -263,6 +285,9 @@ def test_keys_that_do_not_fit_the_table(file: Path, keys: dict[str, Any], senten
         ("x,score\n1,5\n1,6\n", "All features are the same in all rows"),
         ("x,score\n1,5\n2,6\nfoo,7\n", "The column x has foo in row 3, where other rows have numbers"),
         ("x,score\n" + "".join(f"name {i},{i}\n" for i in range(101)), "The column x has 101 categories, and at most"),
+        ("a,b,score\n1,5,2,3\n2,6,7,8\n", "Row 1 of the table has 4 values, but there are 3 columns: "),
+        ("a,b,score\n1,5,2\n\n2,6,7,\n", "Row 2 of the table has 4 values, but there are 3 columns: "),
+        ("x,score\n1,5\n,6\nNA,7\nfoo,8\n2,9\n3,9\n", "The column x has foo in row 4, where other rows have numbers"),
     ],
     ids=lambda text: text[:30],
 )
