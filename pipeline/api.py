@@ -33,6 +33,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._tracking_service import utils as global_store
 
 gc.freeze()
 gc.enable()
@@ -52,4 +53,5 @@ __all__ = [
     "RunTag",
     "SqlAlchemyStore",
     "get_artifact_repository",
+    "global_store",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.api import LoggedModelOutput, MlflowClient, MlflowException
+from pipeline.api import LoggedModelOutput, MlflowClient, MlflowException, global_store
 from pipeline.model.choose import Choice
 from pipeline.model.folder import write_model
 
@@ -63,13 +63,11 @@ def as_global_store(client: MlflowClient) -> Iterator[None]:
 
     Not by `set_tracking_uri`, which changes the environment too.
     """
-    from mlflow.tracking._tracking_service import utils
-
-    before, utils._tracking_uri = utils._tracking_uri, client.tracking_uri
+    before, global_store._tracking_uri = global_store._tracking_uri, client.tracking_uri
     try:
         yield
     finally:
-        utils._tracking_uri = before
+        global_store._tracking_uri = before
 
 
 def log_model(client: MlflowClient, choice: Choice) -> str:
