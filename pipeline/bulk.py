@@ -231,12 +231,15 @@ def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def insert(connection: sa.Connection, rows: Rows) -> None:
-    """Inserts rows, table by table, thousands of them a statement: a third less time than one by one in a batch."""
+def insert(connection: sa.Connection, rows: Rows, unless: str = "") -> None:
+    """Inserts rows, table by table, thousands of them a statement: a third less time than one by one in a batch.
+
+    `unless` ends the statements, with what is to be done about rows that are there.
+    """
     for into, values in rows.items():
         for some in blocks(values, MOST_VALUES // len(into.c)):
             statement = insertion(into, type(connection.dialect), len(some))  # type: ignore[arg-type]  # odd __hash__
-            connection.exec_driver_sql(statement, tuple(itertools.chain.from_iterable(some)))
+            connection.exec_driver_sql(statement + unless, tuple(itertools.chain.from_iterable(some)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -383,10 +386,6 @@ def add_points(connection: sa.Connection, points: Mapping[str, Sequence[Point]])
             last[old[0]][old[1]] = old
     for run_id, keys in last.items():
         connection.execute(sa.delete(LATEST).where(LATEST.c.run_uuid == run_id, LATEST.c.key.in_(keys)))
-    insert(
-        connection,
-        {
-            METRICS: [row for given in rows.values() for row in given],
-            LATEST: [row for keys in last.values() for row in keys.values()],
-        },
-    )
+    points_of_runs = {METRICS: [row for given in rows.values() for row in given]}
+    insert(connection, points_of_runs, " ON CONFLICT DO NOTHING")  # what was written and not answered is sent again
+    insert(connection, {LATEST: [row for keys in last.values() for row in keys.values()]})

@@ -39,11 +39,22 @@ Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
 
 @dataclass
 class Growing:
-    """A run that is RUNNING in the store while it trains: its start in ms since 1970, and the points it has there."""
+    """A run that is RUNNING in the store while it trains: its start in ms since 1970, and the points it has there.
+
+    `times` are those that points were sent with, by key and step: what was written and not answered, as by a server
+    that was frozen, is sent again, and must be the same rows then.
+    """
 
     run_id: str
     start: int
     points: set[tuple[str, int]] = field(default_factory=set)
+    times: dict[tuple[str, int], int] = field(default_factory=dict)
+    end: int | None = None
+
+    def new_points(self, points: Points, start: int, end: int) -> list[Point]:
+        """Those of the points that are not there, with their times."""
+        new = timed([point for point in points if (point[0], point[2]) not in self.points], start, end)
+        return [(key, value, self.times.setdefault((key, step), time), step) for key, value, time, step in new]
 
 
 class Store:
@@ -252,13 +263,13 @@ class Store:
         return Entry(record.name, "RUNNING", start, params=record.params, tags=tags, dataset=data)
 
     def _growth(self, run: Growing, points: Points) -> Change:
-        new = [point for point in points if (point[0], point[2]) not in run.points]
-        return Change(run.run_id, timed(new, now(), now()))
+        return Change(run.run_id, run.new_points(points, now(), now()))
 
     def _ending(self, record: Record) -> Change:
-        run, end = self._growing[record.tags["fingerprint"]], now()
-        new = [point for point in record.metrics if (point[0], point[2]) not in run.points]
-        return Change(run.run_id, timed(new, run.start, end), record.tags, record.files, "FINISHED", end)
+        run = self._growing[record.tags["fingerprint"]]
+        run.end = run.end or now()
+        points = run.new_points(record.metrics, run.start, run.end)
+        return Change(run.run_id, points, record.tags, record.files, "FINISHED", run.end)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The store: what grows, what fails, what is left by processes that are gone."""
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -8,22 +9,25 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
+from pipeline import track
+from pipeline.client import ClientSink
 from pipeline.config import TrackingConfig
 from pipeline.database import close_connections
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.outbox import Outbox
 from pipeline.record import Record, make_head, make_record
-from pipeline.sink import PROCESS
+from pipeline.sink import PROCESS, Change, Sink
 from pipeline.stack import Result
 from pipeline.track import Points, Store
 from tests.factory import CAT_SHOP, run, trained
@@ -233,6 +237,47 @@ def test_a_growing_run_that_cannot_be_ended_is_ended_by_the_next_start(tracking:
     for fingerprint, one in after.items():
         assert one.info.run_id == before[fingerprint].info.run_id
         assert len(curve(tracking, one.info.run_id)) == 41
+
+
+class Late:
+    """A sink that does what it is asked, and whose answers to some changes come too late: as of a frozen server."""
+
+    def __init__(self, sink: Sink, late: int) -> None:
+        self._sink, self._late = sink, late
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sink, name)
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Makes changes, and says that it timed out."""
+        self._sink.change(changes)
+        self._late -= 1
+        if self._late >= 0:
+            raise OSError("timed out")
+
+
+@pytest.mark.parametrize("sink", ["database", "client"])
+@pytest.mark.parametrize("late_at", ["growth", "end"])
+def test_what_was_written_and_not_answered_is_not_there_twice(
+    late_at: str, sink: str, tracking: TrackingConfig, some: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent again, at another time."""
+    monkeypatch.setattr(track, "now", itertools.count(1_700_000_000_000, 1000).__next__)
+    monkeypatch.setattr(track, "REST_SECONDS", 0.0)
+    with opened(tracking) as store:
+        inner = store.sink if sink == "database" else ClientSink(str(tracking.uri), 1)
+        store.sink = inner
+        store.grow(known(some, 10), head_of(some))
+        store.sink = cast("Sink", Late(inner, 1))
+        if late_at == "growth":
+            store.grow(known(some, 25), head_of(some))
+        store.write(fingerprints(some), record_of(some))
+    with opened(tracking):
+        pass
+    for fingerprint, one in stored(tracking).items():
+        place = fingerprints(some).index(fingerprint)
+        assert one.info.status == "FINISHED"
+        assert curve(tracking, one.info.run_id) == list(enumerate(map(float, some[1][place].curves["loss"])))
 
 
 def test_a_run_that_waits_is_not_written_beside_the_same_one(tracking: TrackingConfig, some: Trained) -> None:
