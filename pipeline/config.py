@@ -385,9 +385,8 @@ class RunConfig:
         check(training.derivative == "exact" or plain, "training.derivative", training.derivative, takes)
         simple = training.optimizer == "sgd" and training.schedule == "constant" and not training.l2
         simple = simple and training.batch_size is None and training.patience is None and not holds_out(self.data)
-        raw = {RAW_SUMS[name] for name in (loss, *training.metrics)}
         takes = "numpy: numba has sigmoids, squared errors and plain gradient descent, over all rows and none held out"
-        compiles = simple and plain and raw <= {"squares", "absolutes"}
+        compiles = simple and plain and {RAW_SUMS[one] for one in (loss, *training.metrics)} <= {"squares", "absolutes"}
         check(self.executor.kernel == "numpy" or compiles, "executor.kernel", self.executor.kernel, takes)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +131,19 @@ def read_number(value: object) -> object:
     """The number that a text like 1e-3 is (YAML takes it for text); else the value itself."""
     number = number_or_none(value) if isinstance(value, str) else None
     return value if number is None else number
+
+
+def columns_of(features: Sequence[str]) -> list[str]:
+    """The columns that features come from, where each may be given as `column=value`: `city` for `city=Bonn`."""
+    return list(dict.fromkeys(name.partition("=")[0] for name in features))
+
+
+def named_row(named: Mapping[str, Any], features: Sequence[str]) -> Array:
+    """Values (1, d) of a row given by all of its columns. Raises UserError for what is no number, or no category."""
+    sources = {name: source_of(name, list(named)) for name in features}
+    check_categories("the row", {key: str(value) for key, value in named.items()}, sources)
+    values = [named[column] if kind is None else float(str(named[column]) == kind) for column, kind in sources.values()]
+    return inline_rows(values, features)
 
 
 def inline_rows(rows: object, features: Sequence[str]) -> Array:

@@ -168,22 +168,22 @@ def open_reader(values: Mapping[str, Any]) -> "Reader":
 
 def print_predictions(words: Sequence[str], file: str | None) -> None:
     """Predicts rows and prints them as CSV, with a warning on standard error for each that extrapolates."""
-    from pipeline.predict import extrapolations, inline_rows, prediction_csv, read_rows
+    from pipeline.predict import columns_of, extrapolations, inline_rows, named_row, prediction_csv, read_rows
 
     values = key_values(words)
     predictor = chosen_predictor(values)
-    features = predictor.features
+    features, columns = predictor.features, columns_of(predictor.features)
     named = {key: value for key, value in values.items() if key not in PREDICT_KEYS}
-    check_keys(named, (*PREDICT_KEYS, *features))
+    check_keys(named, (*PREDICT_KEYS, *columns))
     if (file is not None) + ("rows" in values) + bool(named) != 1:
-        raise UserError(f"Say what to predict: --input FILE.csv, or rows=[[...]], or each of {', '.join(features)}=.")
+        raise UserError(f"Say what to predict: --input FILE.csv, or rows=[[...]], or each of {', '.join(columns)}=.")
     if file is not None:
         names, rows = read_rows(Path(file), features, predictor.unused, predictor.fills)
     else:
-        missing = [name for name in features if name not in named]
+        missing = [name for name in columns if name not in named]
         if named and missing:
-            raise UserError(f"The row lacks {', '.join(missing)}: give each of {', '.join(features)}.")
-        rows = inline_rows(values["rows"] if not named else [named[name] for name in features], features)
+            raise UserError(f"The row lacks {', '.join(missing)}: give each of {', '.join(columns)}.")
+        rows = named_row(named, features) if named else inline_rows(values["rows"], features)
         names = [""] * len(rows)
     for warning in extrapolations(names, rows, predictor):
         click.echo(f"warning: {warning}", err=True)

@@ -391,6 +391,13 @@ def test_a_csv_of_ones_own_in_one_command_then_without_it(tmp_path: Path) -> Non
     assert (told.returncode, told.stderr) == (0, "")
     header, *answers = told.stdout.split()
     assert header == "hours,city=Bonn,city=Ulm,score"
+    by_name = seedbed("predict", "experiment=my", "hours=3", "city=Bonn", cwd=tmp_path)
+    assert (by_name.returncode, by_name.stdout.split()[1]) == (0, answers[0])
+    lacking = seedbed("predict", "experiment=my", "hours=3", cwd=tmp_path)
+    assert "The row lacks city: give each of hours, city." in lacking.stderr
+    wrong = seedbed("predict", "experiment=my", "hours=3", "city=Rom", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert "city in the row is Rom, but it must be one of Bonn, Ulm." in wrong.stderr
     assert [float(answer.rpartition(",")[2]) for answer in answers] == pytest.approx([11, 12], abs=1)
 
 
