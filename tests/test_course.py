@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import PCG64, Generator, SeedSequence
 
+from pipeline.course import shuffled
 from pipeline.identity import Run
 from pipeline.layout import Parameters, RunsLast
 from pipeline.optimizer import Optimizer, OptimizerRule
@@ -177,3 +179,9 @@ def test_a_run_that_diverges_under_patience_says_so(layout: str) -> None:
 def test_patience_that_did_not_end_the_training_is_no_end() -> None:
     found = result(**rows(8, 2, 1), hidden=[3], epochs=5, patience=50)
     assert (found.stopped_at, found.diverged_at) == (None, None)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1437, 2048, 2049, 100_000])
+def test_rows_are_shuffled_in_the_order_of_random_numbers(n: int) -> None:
+    order = Generator(PCG64(SeedSequence([7, 1]))).random(n).argsort(kind="stable")
+    np.testing.assert_array_equal(shuffled(Generator(PCG64(SeedSequence([7, 1]))), n), order)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.layout import LANES
 from pipeline.losses import LOSSES, RAW_SUMS, divisor, slope
-from pipeline.network import Mode, Rule, Stack, Weights, predict
+from pipeline.network import Blocks, Mode, Rule, Stack, Weights, predict
 from tests.factory import EXAM, HAPPINESS, printed, stacked
 
 Array = NDArray[np.float64]
@@ -389,3 +389,43 @@ def test_predict_is_the_forward_pass_of_one_network(bias: bool, numerics: str) -
 @pytest.mark.parametrize("numerics", NUMERICS)
 def test_saturated_units_give_no_warning_in_predict(numerics: str) -> None:
     assert predict(np.array([[-1e6], [1e6]]), [np.array([[1e6]])], mode=Mode(numerics))[1, 0] == 1.0
+
+
+@pytest.mark.parametrize("n", [129, 300, 384])
+@pytest.mark.parametrize("own", [False, True], ids=["shared rows", "own rows"])
+def test_rows_in_blocks_have_the_gradient_of_all_rows(n: int, own: bool) -> None:
+    """Runs first, more than BLOCK_ROWS go in blocks; runs last they are in one piece."""
+    runs, sizes = 3, (4, 6, 3)
+    draw = np.random.default_rng(n)
+    shape = (runs,) if own else ()
+    X, y = draw.uniform(-2, 2, (n, 4, *shape)), draw.uniform(0, 1, (n, 3, *shape))
+    weights = drawn(sizes, True, runs, 1)
+    found = {}
+    for layout in ("runs_last", "runs_first"):
+        stack = Stack(X, y, weights, np.ones(runs), Rule("mse", "exact", "fast", ("tanh", "sigmoid"), layout=layout))
+        assert isinstance(stack.full, Blocks) == (layout == "runs_first")
+        sums = np.empty(runs)
+        stack.forward()
+        stack.measure("squares", sums)
+        stack.full.differentiate()
+        to_last = stack.layout.to_last
+        arrays = [*stack.gradient.matrices, *stack.gradient.biases, stack.prediction, stack.error]
+        found[layout] = [sums, *(to_last(array)[..., :runs] for array in arrays)]
+    for last, first in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(first, last, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [100, 128, 129, 500])
+@pytest.mark.parametrize("layout", ["runs_last", "runs_first"])
+def test_rows_that_are_looked_at_are_predicted_as_those_learnt_from(layout: str, n: int) -> None:
+    """In little memory, with the same bits; nothing can be learnt from them."""
+    X = np.random.default_rng(n).uniform(-2, 2, (n, 4))
+    y, weights, rule = np.zeros((n, 3)), drawn((4, 6, 3), True, 5, 1), Rule("mse", numerics="fast", layout=layout)
+    learnt, looked = (Stack(X, y, weights, np.ones(5), rule, updates_all=learns) for learns in (True, False))
+    for stack in (learnt, looked):
+        stack.forward()
+    assert looked.prediction.tobytes() == learnt.prediction.tobytes()
+    assert looked.error.tobytes() == learnt.error.tobytes()
+    if isinstance(looked.full, Blocks):
+        with pytest.raises(TypeError, match="only looked at"):
+            looked.update()
