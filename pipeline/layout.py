@@ -198,8 +198,12 @@ def zeros(*shape: int) -> Array:
 
 
 def blocks(n: int) -> list[slice]:
-    """N rows in blocks of BLOCK_ROWS, the last one with the rest."""
-    return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
+    """N rows in blocks of BLOCK_ROWS; a rest of up to half a block goes with the last one.
+
+    So no block of many rows is small enough for BLAS runs last, which the many together are not.
+    """
+    starts = range(0, max(n - BLOCK_ROWS // 2, 1), BLOCK_ROWS)
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
 
 
 def view(memory: Array, shape: Sequence[int]) -> Array:

@@ -211,8 +211,9 @@ class Blocks:
         self.prediction, self.error = buffer(*stack.shapes(n)[-1]), buffer(*stack.shapes(n)[-1])
         self.outputs: Outputs | None = None
         stack.make_room(self.error.size)  # for its terms
-        memory = [] if learns else [buffer(math.prod(shape)) for shape in stack.shapes(min(n, BLOCK_ROWS))]
         self._places = blocks(n)
+        most = max(rows.stop - rows.start for rows in self._places)
+        memory = [] if learns else [buffer(math.prod(shape)) for shape in stack.shapes(most)]
         self._passes = [Pass(stack, some(inputs, rows), some(target, rows), n, memory) for rows in self._places]
         for block in self._passes[1:] if learns else ():
             block.gradient = stack.partial_gradient
