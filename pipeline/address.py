@@ -6,6 +6,7 @@ It is asked before MLflow is, whose own tries go on for minutes where a server i
 import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ SCHEMES = (*DATABASES, "http", "https")
 DEFAULT_URI = "sqlite:///mlflow.db"
 PROBE_SECONDS = 4.0
 NOBODY_BEHIND = (502, 503, 504)  # what a proxy answers whose server is down; MLflow would try again for minutes
+TLS_ONLY = 400  # what a server answers to plain HTTP where it expects TLS; MLflow's /health never does
+CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 NAMED_USER = re.compile(r"""\b(user|role) (["'])[^"']*\2(@(["'])[^"']*\4)?""")
 
 
@@ -53,9 +56,20 @@ def check_uri(uri: str) -> None:
     except ValueError as error:  # its text may have a part of the password, taken for a port
         raise UserError(wrong_value("tracking.uri", public_uri(uri))) from error
     except OSError as error:
-        raise UserError(
-            f"No server answers at {public_uri(uri)} ({first_cause(error)}): start it, or change tracking.uri."
-        ) from error
+        raise UserError(unreachable(uri, error)) from error
+
+
+def unreachable(uri: str, error: OSError) -> str:
+    """What to tell of a server that could not be asked: it may be there, but not be trusted, or not speak TLS."""
+    cause, shown = first(error), public_uri(uri)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"The certificate of {shown} is not trusted ({cause.verify_message}): name a file with its CA's "
+            f"certificate in {CERTIFICATE}, or write the name that it was made for."
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"The server at {shown} does not speak TLS as we do ({cause.reason}): write http:// if it has none."
+    return f"No server answers at {shown} ({first_cause(error)}): start it, or change tracking.uri."
 
 
 def check_file(uri: str) -> None:
@@ -77,14 +91,22 @@ def check_port(uri: str) -> None:
 
 
 def check_health(uri: str) -> None:
-    """Raises OSError or ValueError unless a server answers over HTTP, whatever it says: it may want a password."""
+    """Raises OSError or ValueError unless a server answers over HTTP, whatever it says: it may want a password.
+
+    Raises UserError if it wants TLS, or the file of certificates to trust does not exist.
+    """
     import requests  # as MLflow does it: with its proxies and certificates
 
     insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure
+    certificate = os.environ.get(CERTIFICATE)
+    if certificate and scheme_of(uri) == "https" and not Path(certificate).exists():
+        raise UserError(f"{CERTIFICATE} is {certificate}, which does not exist: name a file with the CA's certificate.")
+    verify = certificate or not insecure
     with requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS, verify=verify, stream=True) as answer:
         if answer.status_code in NOBODY_BEHIND:
             raise OSError(f"{answer.status_code} {answer.reason}")
+        if answer.status_code == TLS_ONLY and scheme_of(uri) == "http":
+            raise UserError(f"The server at {public_uri(uri)} wants TLS: write https:// in tracking.uri.")
 
 
 def check_login(uri: str) -> None:
@@ -141,10 +163,16 @@ def in_time(probe: Callable[[], None], seconds: float = PROBE_SECONDS) -> None:
         raise TimeoutError(f"no answer within {seconds:.0f} s")
 
 
-def first_cause(error: BaseException) -> str:
-    """What an exception was raised for in the first place, in words."""
+def first(error: BaseException) -> BaseException:
+    """The exception that an exception was raised for in the first place."""
     while below := error.__cause__ or error.__context__:
         error = below
+    return error
+
+
+def first_cause(error: BaseException) -> str:
+    """What an exception was raised for in the first place, in words."""
+    error = first(error)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -4,27 +4,23 @@ The tables are those of one revision of MLflow's schema; of another, `is_known` 
 tests/test_sinks.py holds both sinks to the same rows.
 """
 
-import functools
-import itertools
 import math
 import secrets
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from pipeline import files
 from pipeline.database import REVISION
+from pipeline.insertion import Row, Rows, blocks, insert
 from pipeline.interrupts import let_through
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 
-T = TypeVar("T")
-
-MOST_VALUES = 30_000  # in a statement; SQLite takes 32,766
 BLOCK = 100  # runs whose rows are made at a time
 MANY = 500  # values in one condition
 LARGEST = 1.7976931348623157e308  # what MLflow writes for infinity
@@ -52,8 +48,6 @@ DATASETS = table(
 INPUTS = table("inputs", "input_uuid", "source_type", "source_id", "destination_type", "destination_id")
 INPUT_TAGS = table("input_tags", "input_uuid", "name", "value")
 CONTEXT = "mlflow.data.context"
-Row = tuple[Any, ...]  # in the order of its table's columns
-Rows = dict[sa.TableClause, list[Row]]
 
 
 def is_known(engine: sa.Engine) -> bool:
@@ -120,10 +114,12 @@ class BulkSink:
             connection.execute(sa.delete(EXPERIMENT_TAGS).where(of_it, EXPERIMENT_TAGS.c.key.in_(tags)))
             insert(connection, rows)
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
-        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
+    def finished(
+        self, experiment: Experiment, tag: str, values: Iterable[str], since: int = 0
+    ) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag that ended at `since` or later, in that order."""
         with self.engine.connect() as connection:
-            value_of = finished_runs(connection, experiment, tag, set(values))
+            value_of = finished_runs(connection, experiment, tag, set(values), since)
             metrics: dict[str, dict[str, float]] = {run_id: {} for run_id in value_of}
             results = LATEST.c.key.like("result/%")
             for run_id, key, value in among(connection, LATEST, ("key", "value"), results, metrics):
@@ -198,13 +194,15 @@ def artifact_uri(experiment: Experiment, run_id: str) -> str:
     return f"{experiment.location.rstrip('/')}/{run_id}/artifacts"
 
 
-def finished_runs(connection: sa.Connection, experiment: Experiment, tag: str, values: set[str]) -> dict[str, str]:
+def finished_runs(
+    connection: sa.Connection, experiment: Experiment, tag: str, values: set[str], since: int
+) -> dict[str, str]:
     """Values of a tag by run id, of the FINISHED runs with one of `values`, in the order in which they ended."""
     query = (
         sa.select(RUNS.c.run_uuid, TAGS.c.value)
         .join_from(TAGS, RUNS, RUNS.c.run_uuid == TAGS.c.run_uuid)
         .where(TAGS.c.key == tag, RUNS.c.experiment_id == int(experiment.experiment_id))
-        .where(RUNS.c.status == "FINISHED", RUNS.c.lifecycle_stage == "active")
+        .where(RUNS.c.status == "FINISHED", RUNS.c.lifecycle_stage == "active", RUNS.c.end_time >= since)
         .order_by(RUNS.c.end_time)
     )
     if len(values) <= MANY:
@@ -223,31 +221,6 @@ def among(
     for block in blocks(list(run_ids), MANY):
         query = sa.select(of.c.run_uuid, *(of.c[name] for name in columns))
         yield from connection.execute(query.where(condition, of.c.run_uuid.in_(block)))
-
-
-def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in blocks of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def insert(connection: sa.Connection, rows: Rows, unless: str = "") -> None:
-    """Inserts rows, table by table, thousands of them a statement: a third less time than one by one in a batch.
-
-    `unless` ends the statements, with what is to be done about rows that are there.
-    """
-    for into, values in rows.items():
-        for some in blocks(values, MOST_VALUES // len(into.c)):
-            statement = insertion(into, type(connection.dialect), len(some))  # type: ignore[arg-type]  # odd __hash__
-            connection.exec_driver_sql(statement + unless, tuple(itertools.chain.from_iterable(some)))
-
-
-@functools.lru_cache(maxsize=64)
-def insertion(into: Any, dialect: Any, count: int) -> str:
-    """The statement that inserts so many rows, whose values come in the order of the table's columns."""
-    placed = dialect() if dialect().positional else dialect(paramstyle="format")
-    head, _, row = str(sa.insert(into).compile(dialect=placed)).partition(" VALUES ")
-    return f"{head} VALUES {', '.join([row] * count)}"
 
 
 def new_rows(connection: sa.Connection, experiment: Experiment, entries: Mapping[str, Entry]) -> Rows:

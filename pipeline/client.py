@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipeline.api import (
     Param,
     Run,
     RunTag,
+    get_artifact_repository,
 )
 from pipeline.api import Experiment as StoredExperiment
 from pipeline.errors import UserError
@@ -28,7 +29,7 @@ from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
 
 ACTIVE, DELETED, EITHER = 1, 2, 3  # MLflow's ViewType
 PAGE = 1000
-AT_ONCE = 900  # points in a request; MLflow takes 1,000
+AT_ONCE = 900  # points and params in a request; MLflow takes 1,000, of which 100 may be params
 
 
 class ClientSink:
@@ -46,26 +47,38 @@ class ClientSink:
         return Experiment(found.experiment_id, name, found.artifact_location, found.lifecycle_stage == "active")
 
     def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
-        """Writes the runs, a few at a time; yields the place and run id of each that has its status.
+        """Writes the runs, `threads` at a time; yields the place and run id of each that has its status.
 
         One that could not be written whole is marked KILLED if that can be.
         """
         numbered = enumerate(entries)
+        pending: dict[Future[str], int] = {}
+        error: BaseException | None = None
         with ThreadPoolExecutor(self.threads, "client") as pool:
-            while block := list(itertools.islice(numbered, self.threads)):
-                let_through()
-                futures = [(place, pool.submit(self._create, experiment, entry)) for place, entry in block]
-                yield from [(place, future.result()) for place, future in futures if not future.exception()]
-                for _, future in futures:
-                    future.result()
+            while True:
+                for place, entry in itertools.islice(numbered, 0 if error else self.threads - len(pending)):
+                    let_through()
+                    pending[pool.submit(self._create, experiment, entry)] = place
+                if not pending:
+                    break
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    place = pending.pop(future)
+                    error = error or future.exception()
+                    if not future.exception():
+                        yield place, future.result()
+        if error:
+            raise error
 
     def _create(self, experiment: Experiment, entry: Entry) -> str:
         run = self.client.create_run(experiment.experiment_id, entry.start, dict(entry.tags), entry.name)
         run_id = str(run.info.run_id)
         try:
-            self._files(run_id, entry.files)
-            self.client.log_batch(run_id, params=[Param(key, value) for key, value in entry.params.items()])
-            self._points(run_id, entry.points)
+            self._files(run.info.artifact_uri, entry.files)
+            params = [Param(key, value) for key, value in entry.params.items()]
+            room = AT_ONCE - len(params)
+            metrics = [Metric(*point) for point in entry.points[:room]]
+            self.client.log_batch(run_id, metrics, params=params)
+            self._points(run_id, entry.points[room:])
             if entry.dataset:
                 self._dataset(run_id, dataset_input(entry.dataset))
             if entry.end is not None:
@@ -80,12 +93,13 @@ class ClientSink:
             check_uri(self.uri)  # else MLflow would wait once more for a server that does not answer
             self.client.set_terminated(run_id, "KILLED")
 
-    def _files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+    def _files(self, location: str, files: Mapping[str, bytes]) -> None:
+        """Writes files into a run's folder; MLflow's client would ask for its address, which is known here."""
         with tempfile.TemporaryDirectory(prefix="seedbed-") as folder:
             for name, content in files.items():
                 write(Path(folder, name), content)
             if files:
-                self.client.log_artifacts(run_id, folder)
+                get_artifact_repository(location, self.uri).log_artifacts(folder)  # type: ignore[no-untyped-call]
 
     def _dataset(self, run_id: str, dataset: DatasetInput) -> None:
         """Writes which data set a run used: of those who name a new one at the same moment MLflow fails all but one."""
@@ -105,11 +119,14 @@ class ClientSink:
         """Writes the changes one by one."""
         for change in changes:
             let_through()
-            self._files(change.run_id, change.files)
+            if change.files:
+                self._files(self.client.get_run(change.run_id).info.artifact_uri, change.files)
             self._points(change.run_id, change.points)
             if change.tags:
                 self.client.log_batch(change.run_id, tags=[RunTag(*tag) for tag in change.tags.items()])
-            if change.status:
+            if change.status == "RUNNING":
+                self.client.update_run(change.run_id, change.status)
+            elif change.status:
                 self.client.set_terminated(change.run_id, change.status, change.end)
 
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
@@ -117,11 +134,13 @@ class ClientSink:
         for key, value in tags.items():
             self.client.set_experiment_tag(experiment_id, key, value)
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
-        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
+    def finished(
+        self, experiment: Experiment, tag: str, values: Iterable[str], since: int = 0
+    ) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag that ended at `since` or later, in that order."""
         wanted = set(values)
         which = f"= '{min(wanted)}'" if len(wanted) == 1 else "LIKE '%'"  # one long search beats many short ones
-        query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which}"
+        query = f"attributes.status = 'FINISHED' AND tags.`{tag}` {which} AND attributes.end_time >= {since}"
         found: dict[str, list[Kept]] = {}
         for run in search(self.client, [experiment.experiment_id], query, ["attributes.end_time ASC"]):
             if run.data.tags[tag] in wanted:

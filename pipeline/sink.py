@@ -87,8 +87,13 @@ class Sink(Protocol):
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
         """Sets tags of an experiment, in place of those it has of these names."""
 
-    def finished(self, experiment: Experiment, tag: str, values: Iterable[str]) -> dict[str, list[Kept]]:
-        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended."""
+    def finished(
+        self, experiment: Experiment, tag: str, values: Iterable[str], since: int = 0
+    ) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag, by value, in the order in which they ended.
+
+        Only those that ended at `since`, in ms since 1970, or later.
+        """
 
     def running(self, tag: str) -> dict[str, str]:
         """The values of a tag by run id, of all RUNNING runs of the store that have it."""

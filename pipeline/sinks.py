@@ -4,6 +4,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
+from http.client import responses
 
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,8 @@ from pipeline.errors import UserError
 from pipeline.sink import Sink
 
 CLIENT_THREADS = 4  # runs written at a time over HTTP
+ANSWERED = re.compile(r"error code (\d{3}) != 200(?:\. Response body: '([^\n]*)')?")  # not with MLflow's own JSON
+FOREIGN_HOST = "Invalid Host header"  # how MLflow's server refuses a name that it was not told to answer for
 
 
 Tell = Callable[[str], None]
@@ -71,10 +74,12 @@ def translated(uri: str, about: str = "") -> Iterator[None]:
 
 def remedy(error: Exception) -> str:
     """What a user can do about a store's error."""
-    told = re.search(r"error code (\d{3}) != 200", str(error))  # MLflow's client's, of an answer that is not MLflow's
+    told = ANSWERED.search(str(error))
     code = int(told[1]) if told else getattr(error, "get_http_status_code", lambda: 0)()
     if code == 401:
         return "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if code == 403 and FOREIGN_HOST in str(error):
+        return "ask the server by a name that its MLFLOW_SERVER_ALLOWED_HOSTS has"
     if code == 403:
         return "choose another tracking.experiment, or have its owner give you access"
     return "check tracking.uri"
@@ -85,8 +90,17 @@ def reason_of(error: Exception, uri: str) -> str:
     said = str(getattr(error, "orig", None) or error)
     if isinstance(error.__context__, OSError):  # of a request that failed MLflow tells all but the cause
         said = first_cause(error)
+    elif told := ANSWERED.search(said):
+        said = answer(int(told[1]), told[2] or "")
     said = redacted(said.replace(uri, public_uri(uri) or ""))
     return first_sentence(said) or type(error).__name__
+
+
+def answer(code: int, body: str) -> str:
+    """An HTTP answer in a few words: its status, and the first sentence of a body that is not a page."""
+    page = body.lstrip().startswith("<")
+    said = "" if page or not body else f": {body.partition('. ')[0]}"
+    return f"{code} {responses.get(code, '')}".rstrip() + said
 
 
 def is_trouble(error: Exception) -> bool:

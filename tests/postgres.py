@@ -52,15 +52,20 @@ class Server:
         return self.uri(name)
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The session's server. Skips, with the reason, where PostgreSQL or psycopg is missing."""
+def skip_without_postgres() -> None:
+    """Skips, with the reason, where PostgreSQL or psycopg is missing."""
     try:
         check_driver()
         program("postgres")
         account()
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The session's server. Skips, with the reason, where PostgreSQL or psycopg is missing."""
+    skip_without_postgres()
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
     folder.mkdir(exist_ok=True)

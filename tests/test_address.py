@@ -84,6 +84,21 @@ def test_a_proxy_whose_server_is_down_is_told(status: int) -> None:
         assert f"({status} " in refusal(check_uri, f"http://me:secret@127.0.0.1:{port}")
 
 
+def test_a_server_that_wants_tls_is_told_before_a_password_is_sent() -> None:
+    with answering(400) as port:
+        told = refusal(check_uri, f"http://me:secret@127.0.0.1:{port}")
+    assert told.endswith(" wants TLS: write https:// in tracking.uri.")
+    assert "secret" not in told
+
+
+def test_a_server_without_tls_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(200) as port:
+        assert "does not speak TLS as we do (" in refusal(check_uri, f"https://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "/nowhere/ca.pem")
+        told = refusal(check_uri, f"https://127.0.0.1:{port}")
+    assert told.startswith("MLFLOW_TRACKING_SERVER_CERT_PATH is /nowhere/ca.pem, which does not exist: ")
+
+
 @pytest.mark.parametrize("uri", ["http://me:pass:word@host", "postgresql://me:pa/ss@host/runs", "http://", "http://[x"])
 def test_an_address_that_cannot_be_read_tells_nothing_of_a_password(uri: str) -> None:
     told = refusal(check_uri, uri)
