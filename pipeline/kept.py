@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig, ExecutorConfig, RunConfig, TrackingConfig
+from pipeline.config import DataConfig, RunConfig, TrackingConfig
 from pipeline.data import Dataset, make_dataset
 from pipeline.datasets import file_name, unpacked
 from pipeline.errors import UserError
+from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run, make_run
 from pipeline.network import Mode
 from pipeline.record import layers, read_npz

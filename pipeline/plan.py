@@ -1,6 +1,7 @@
 """A sweep: plan, skip what is finished, train stacks, hand each result to the store as it comes, say how it went."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -9,17 +10,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.continuing import Starts
 from pipeline.credentials import redacted
 from pipeline.environment import environment
-from pipeline.executor import WorkerDiedError, make_executor, share_out, train_stacks
+from pipeline.errors import UserError
+from pipeline.executor import StackExecutor, WorkerDiedError, make_executor, share_out, train_stacks
 from pipeline.identity import Run
 from pipeline.points import Glimpse
 from pipeline.record import Record, colors, curve_metrics, make_head, make_record, summary
-from pipeline.stack import Result
+from pipeline.stack import Result, updates_of
+from pipeline.train import Progress
 
 if TYPE_CHECKING:
     from pipeline.sink import Kept
     from pipeline.track import Store
 
 TRAINED, FOUND, FAILED = "trained", "found finished", "failed"
+PARENT = "mlflow.parentRunId"
+AWAIT_SECONDS = 2.0  # at least, between two looks at what another sweep has finished
+STORE_SECONDS = 180.0  # how long a store may fail meanwhile
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Plan:
     workers: int = 0
     starts: Starts = field(default_factory=dict)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if the workers are not this process's own."""
+        return self.workers > 0 and self.runs[0].config.executor.is_elsewhere
+
 
 TagsOf = Callable[[Run], dict[str, str]]
 Report = Callable[[int, Sequence[Outcome]], None]
@@ -84,6 +95,11 @@ def make_plan(runs: Iterable[Run], store: Finder | None, force: bool = False) ->
     return Plan(distinct, len(given) - len(distinct), found, stacks, workers, starts)
 
 
+def updates_to_make(plan: Plan) -> int:
+    """How many updates the plan's stacks take."""
+    return sum(updates_of(stack, plan.starts) for stack in plan.stacks)
+
+
 def execute(
     plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report, keep_results: bool = False
 ) -> Iterator[Outcome]:
@@ -100,10 +116,63 @@ def execute(
 
 
 def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
-    """The outcomes behind `execute`."""
+    """The outcomes behind `execute`: what is found, then what is trained here, then what another sweep trains."""
     for run in plan.runs:
         if run.fingerprint in plan.found:
             yield found_outcome(run, plan.found[run.fingerprint])
+    todo = [run for stack in plan.stacks for run in stack]
+    taken = store.claim(tags.get(PARENT), [run.fingerprint for run in todo]) if store else set()
+    own = only(plan, [run for run in todo if run.fingerprint not in taken]) if taken else plan
+    yield from trained_outcomes(own, store, tags, report)
+    if store and taken:
+        store.let_go()
+        theirs = only(plan, [run for run in todo if run.fingerprint in taken])
+        yield from awaited_outcomes(theirs, store, tags, report)
+
+
+def only(plan: Plan, runs: Sequence[Run]) -> Plan:
+    """The plan, with nothing but some of its runs to train."""
+    stacks, workers = share_out(runs, plan.runs[0].config.executor, plan.starts)
+    return dataclasses.replace(plan, found={}, stacks=stacks, workers=workers)
+
+
+def awaited_outcomes(plan: Plan, store: "Store", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
+    """The outcomes of a plan that another sweep trains, as they come. What it leaves undone is trained here."""
+    left = {run.fingerprint: run for stack in plan.stacks for run in stack}
+    updates_a_run = updates_to_make(plan) / len(left)
+    is_told = False
+    while left:
+        began = time.monotonic()
+        claimed, found = looked_at(store, list(left))
+        for fingerprint, kept in found.items():
+            yield found_outcome(left.pop(fingerprint), kept)
+        report(round(updates_a_run * len(found)), ())
+        free = [left.pop(fingerprint) for fingerprint in list(left) if fingerprint not in claimed]
+        if free:
+            yield from outcomes_of(only(plan, free), store, tags, report)
+        elif left:
+            if not is_told:
+                what = f"{len(left)} of these runs" if len(plan.runs) > 1 else "this run"
+                store.tell(f"Another sweep trains {what} at this moment: it is waited for.")
+                is_told = True
+            time.sleep(max(AWAIT_SECONDS, 10 * (time.monotonic() - began)))  # who trains needs the store, too
+
+
+def looked_at(store: "Store", fingerprints: Sequence[str]) -> tuple[set[str], dict[str, "Kept"]]:
+    """What others claim and have finished. A store that fails is asked again. Raises UserError after STORE_SECONDS."""
+    deadline = time.monotonic() + STORE_SECONDS
+    while True:
+        try:
+            return store.claimed(fingerprints)
+        except UserError as error:
+            if time.monotonic() > deadline:
+                raise
+            store.tell(f"{error} It is asked again.")
+            time.sleep(5 * AWAIT_SECONDS)
+
+
+def trained_outcomes(plan: Plan, store: "Store | None", tags: Mapping[str, str], report: Report) -> Iterator[Outcome]:
+    """The outcomes of a plan's stacks, as they end."""
     tags_of = tags_for(plan.runs, tags)
     if store:
         store.keep_data(run for stack in plan.stacks for run in stack)
@@ -117,11 +186,21 @@ def outcomes_of(plan: Plan, store: "Store | None", tags: Mapping[str, str], repo
             points = {one: curve_metrics(known) for one, known in glimpse.points.items()}
             store.grow(points, lambda one: make_head(runs[one], tags_of(runs[one])))
 
-    with make_executor(plan.workers, progress) as executor:
+    with executor_of(plan, progress) as executor:
         for stack, future in train_stacks(executor, plan.stacks, progress, show if store else None, plan.starts):
             for outcome in stack_outcomes(stack, future, store, tags_of):
                 progress(executor.news())  # workers train on while this process writes
                 yield outcome
+
+
+def executor_of(plan: Plan, progress: Progress) -> StackExecutor:
+    """Who trains a plan's stacks. Raises UserError if it cannot be reached."""
+    config = plan.runs[0].config.executor
+    if plan.is_elsewhere:
+        from pipeline.cluster import make_cluster
+
+        return make_cluster(config)
+    return make_executor(plan.workers, progress)
 
 
 def stack_outcomes(
@@ -144,7 +223,7 @@ def stack_outcomes(
 
     def record_of(place: int) -> Record:
         run = stack[place]
-        return make_record(run, results[place], environment(), tags_of(run))
+        return make_record(run, results[place], environment() | results[place].trained_on, tags_of(run))
 
     run_ids = store.write([run.fingerprint for run in stack], record_of) if store else {}
     for place, run in reversed(list(enumerate(stack))):

@@ -25,10 +25,9 @@ from pipeline.credentials import public_uri
 from pipeline.data import unfitting_names
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, is_secret, is_slow
-from pipeline.plan import FAILED, FOUND, TRAINED, Outcome, Plan, execute, git_tags, make_plan
+from pipeline.plan import FAILED, FOUND, PARENT, TRAINED, Outcome, Plan, execute, git_tags, make_plan, updates_to_make
 from pipeline.preview import preview
 from pipeline.record import predictions
-from pipeline.stack import updates_of
 from pipeline.tally import parent_files, sweep_metrics
 
 if TYPE_CHECKING:
@@ -202,11 +201,6 @@ def in_plan_order(plan: Plan, outcomes: Iterable[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: place[outcome.run.fingerprint])
 
 
-def updates_to_make(plan: Plan) -> int:
-    """How many updates the plan's stacks take."""
-    return sum(updates_of(stack, plan.starts) for stack in plan.stacks)
-
-
 class Parent:
     """A sweep's parent run in the store (if there is one), from opening to the final word."""
 
@@ -230,11 +224,14 @@ class Parent:
         found = f", {len(plan.found)} of them finished already" if plan.found else ""
         found += f", {len(plan.starts)} go on from shorter ones" if plan.starts else ""
         by = f" in {plan.workers} processes" if plan.workers else ""
+        by = " by workers elsewhere" if plan.is_elsewhere else by
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
         say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train{by}.")
         self.run_id: str | None
         if earlier:
             self.name, self.run_id = earlier.name, earlier.run_id
+            if store and self.run_id:
+                store.reopen_sweep(self.run_id)
         else:
             self.run_id = store.open_sweep(self.name, self._params(experiment), self._tags()) if store else None
 
@@ -247,7 +244,7 @@ class Parent:
 
     def run(self) -> list[Outcome]:
         """Runs the plan, closes the parent whatever happens, and prints the outcome."""
-        tags = {"sweep": self.name, "mlflow.parentRunId": self.run_id} if self.run_id else {}
+        tags = {"sweep": self.name, PARENT: self.run_id} if self.run_id else {}
         started = time.monotonic()
         outcomes: list[Outcome] = []
         status = "FAILED"

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pipeline.config import TrackingConfig
 from pipeline.interrupts import let_through
-from pipeline.outbox import Outbox, discard, read
+from pipeline.outbox import Letter, Outbox, discard, read
 from pipeline.place import existing_experiment, make_experiment
 from pipeline.sink import Change, Entry, Sink
 
@@ -29,29 +30,39 @@ def send_waiting(sink: Sink, uri: str) -> int:
 def send(sink: Sink, uri: str, folders: Sequence[Path]) -> None:
     """Sends some letters: new runs, then changes."""
     entries: dict[TrackingConfig, dict[Path, Entry]] = defaultdict(dict)
-    changes: dict[Path, Change] = {}
+    changes: dict[Path, Letter] = {}
     forced: set[Path] = set()
     for folder in folders:
         letter = read(folder)
         if isinstance(letter.content, Change):
-            changes[folder] = letter.content
+            changes[folder] = letter
         else:
             entries[replace(letter.tracking, uri=uri)][folder] = letter.content
         if letter.is_forced:
             forced.add(folder)
     for tracking, of_experiment in entries.items():
         send_entries(sink, uri, tracking, of_experiment, forced)
-    send_changes(sink, changes)
+    send_changes(sink, uri, changes)
 
 
-def send_changes(sink: Sink, changes: dict[Path, Change]) -> None:
+def send_changes(sink: Sink, uri: str, letters: dict[Path, Letter]) -> None:
     """Sends changes of runs, each of which ends its run."""
+    changes = {folder: cast("Change", letter.content) for folder, letter in letters.items()}
     ends = sink.ends([change.run_id for change in changes.values()])
     for folder, change in changes.items():
         let_through()
         if ends.get(change.run_id) not in (None, (change.status, change.end)):
-            sink.change([change])
+            sink.change([replace(change, status="KILLED") if is_there(sink, uri, letters[folder]) else change])
         discard(folder)
+
+
+def is_there(sink: Sink, uri: str, letter: Letter) -> bool:
+    """True if the letter would end a run well that another sweep has trained meanwhile: it would be there twice."""
+    fingerprint = letter.content.tags.get("fingerprint")
+    if letter.is_forced or letter.content.status != "FINISHED" or not fingerprint:
+        return False
+    experiment = existing_experiment(sink, replace(letter.tracking, uri=uri))
+    return experiment is not None and bool(sink.finished(experiment, "fingerprint", [fingerprint]))
 
 
 def send_entries(sink: Sink, uri: str, tracking: TrackingConfig, entries: dict[Path, Entry], forced: set[Path]) -> None:

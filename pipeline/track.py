@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.address import DEFAULT_URI, check_uri
+from pipeline.claims import Claims
 from pipeline.config import TrackingConfig
 from pipeline.continuing import Starts
 from pipeline.credentials import public_uri
@@ -33,6 +34,7 @@ from pipeline.sync import send_waiting
 
 LONGEST_NAME = 250  # of a run, in MLflow
 TABLES = ("runs.json", "failures.json", "diverged.json")  # what the UI is told to draw of a sweep's files
+CLOCKS = 600_000  # ms that those of several machines may differ by
 REST_SECONDS = 10.0  # how long a store that failed is left alone
 Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
 
@@ -74,12 +76,14 @@ class Store:
         self._posted: list[Path] = []
         self._rests_until = 0.0
         self._has_failed = False
+        self._opened_at = now()
         check_artifacts(tracking.artifacts)
         self.sink = open_sink(self.uri, tell)
         with translated(self.uri):
             if note := mend_moved(self.uri):
                 tell(note)
             self.experiment = existing_experiment(self.sink, tracking) or make_experiment(self.sink, self.uri, tracking)
+            self._claims = Claims(self.sink, self.experiment)
             self._send_old()
             end_stale(self.sink)
 
@@ -89,6 +93,7 @@ class Store:
     def __exit__(self, *_: object) -> None:
         left, self._growing = list(self._growing.values()), {}
         self._attempt(lambda: self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in left]))
+        self._claims.close()
         self.sink.close()
         if not self._has_failed:
             settle(self.uri)
@@ -107,6 +112,33 @@ class Store:
         """The FINISHED runs of this experiment that have one of the fingerprints, by fingerprint."""
         with translated(self.uri):
             return last_finished(self.sink, self.experiment, fingerprints)
+
+    def claim(self, sweep: str | None, fingerprints: Sequence[str]) -> set[str]:
+        """Claims runs for a sweep, by its run id; returns those of them that another sweep trains now, or just has.
+
+        A single run, without a sweep, claims nothing, and waits for those that do. Raises UserError.
+        """
+        if self.forced or not fingerprints:
+            return set()
+        with undisturbed(), translated(self.uri):
+            theirs = self._claims.take(sweep, fingerprints) if sweep else self._claims.held(fingerprints)
+            return theirs | self._lately(fingerprints).keys()
+
+    def claimed(self, fingerprints: Sequence[str]) -> tuple[set[str], dict[str, Kept]]:
+        """Those of the runs that other sweeps claim now, and those that have been FINISHED since this store was opened.
+
+        Raises UserError.
+        """
+        with undisturbed(), translated(self.uri):
+            end_stale(self.sink)
+            return self._claims.held(fingerprints), self._lately(fingerprints)
+
+    def let_go(self) -> None:
+        """Claims nothing any more, as nothing is left to train here. Else others wait until the sweep ends."""
+        self._attempt(self._claims.let_go)
+
+    def _lately(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
+        return last_finished(self.sink, self.experiment, fingerprints, self._opened_at - CLOCKS)
 
     def starts(self, runs: Sequence[Run]) -> Starts:
         """What runs can go on from: FINISHED ones of this experiment that differ in fewer epochs only."""
@@ -136,13 +168,23 @@ class Store:
 
     def _write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record], written: dict[int, str]) -> None:
         """Writes runs and notes in `written` those that are in the store for good, by place."""
-        grown = [place for place, fingerprint in enumerate(fingerprints) if fingerprint in self._growing]
-        new = [place for place, fingerprint in enumerate(fingerprints) if fingerprint not in self._growing]
+        if self._claims.is_doubtful:
+            self._leave_to_others(fingerprints, written)
+        missing = [(place, fingerprint) for place, fingerprint in enumerate(fingerprints) if place not in written]
+        grown = [place for place, fingerprint in missing if fingerprint in self._growing]
+        new = [place for place, fingerprint in missing if fingerprint not in self._growing]
         self.sink.change([self._ending(record_of(place)) for place in grown])
         written |= {place: self._growing.pop(fingerprints[place]).run_id for place in grown}  # Ctrl-C may come now
         entries = (self._entry(record_of(place)) for place in new)
         for i, run_id in self.sink.create(self.experiment, entries):
             written[new[i]] = run_id
+
+    def _leave_to_others(self, fingerprints: Sequence[str], written: dict[int, str]) -> None:
+        """Takes the runs that others have trained, where one sweep has taken the other for dead."""
+        found = self._lately(fingerprints)
+        grown = [self._growing.pop(fingerprint) for fingerprint in found if fingerprint in self._growing]
+        self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in grown])
+        written |= {place: found[one].run_id for place, one in enumerate(fingerprints) if one in found}
 
     def grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
         """Shows runs that train, by fingerprint, as RUNNING, with the points of their curves that are new.
@@ -178,6 +220,11 @@ class Store:
         entry = Entry(name[:LONGEST_NAME], "RUNNING", now(), params=params, tags=fitting_tags(about(tags)))
         with undisturbed(), translated(self.uri):
             return next(run_id for _, run_id in self.sink.create(self.experiment, [entry]))
+
+    def reopen_sweep(self, run_id: str) -> None:
+        """Makes the parent run of a sweep that goes on RUNNING again. Raises UserError."""
+        with undisturbed(), translated(self.uri):
+            self.sink.change([Change(run_id, status="RUNNING")])
 
     def close_sweep(
         self, run_id: str, status: str, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str
@@ -298,15 +345,15 @@ class Glance:
         return sink, existing_experiment(sink, self.tracking) if sink else None
 
 
-def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str]) -> dict[str, Kept]:
+def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str], since: int = 0) -> dict[str, Kept]:
     """The FINISHED runs that have one of the fingerprints, by fingerprint; of several the one that ended last."""
-    return {value: runs[-1] for value, runs in sink.finished(experiment, "fingerprint", fingerprints).items()}
+    return {value: runs[-1] for value, runs in sink.finished(experiment, "fingerprint", fingerprints, since).items()}
 
 
 def end_stale(sink: Sink) -> int:
     """Marks runs KILLED that are RUNNING in the store and whose process is gone; returns how many."""
     gone = [run_id for run_id, process in sink.running(PROCESS).items() if is_gone(process)]
-    sink.change([Change(run_id, status="KILLED", end=now()) for run_id in gone])
+    sink.change([Change(run_id, status="KILLED", end=now()) for run_id in sorted(gone)])  # two at once: in one order
     return len(gone)
 
 

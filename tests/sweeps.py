@@ -30,21 +30,26 @@ LIVE = "import pipeline.points\npipeline.points.LIVE_SECONDS = 0.2\n"  # else no
 
 @dataclass(frozen=True)
 class Command:
-    """A sweep, the folder it works in, and the database that is behind its store; `served`: a server's artifacts."""
+    """A sweep, the folder it works in, and the database that is behind its store; `served`: a server's artifacts.
+
+    `settings` is Python code that its processes run at their start.
+    """
 
     words: tuple[str, ...]
     folder: Path
     database: str
     served: Path | None = None
+    settings: str = LIVE
 
     @contextlib.contextmanager
     def started(self) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a terminal starts it; what it prints goes to `said`, and nothing is left of it."""
+        path = os.pathsep.join([str(prepared(self.folder, self.settings)), *sys.path])
         with (self.folder / "said").open("wb") as said:
             process = subprocess.Popen(
                 ["env", "--default-signal=INT", sys.executable, "-m", "pipeline", *self.words],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(lively(self.folder)), *sys.path])},
+                env={**os.environ, "PYTHONPATH": path},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -69,11 +74,11 @@ class Command:
         return self.said()
 
 
-def lively(folder: Path) -> Path:
-    """A folder that makes stacks tell of their curves soon, in the driver and its workers, if it is on the path."""
+def prepared(folder: Path, settings: str) -> Path:
+    """A folder whose settings hold in the driver and its workers, if it is on the path."""
     place = folder / "lively"
     place.mkdir(exist_ok=True)
-    (place / "sitecustomize.py").write_text(LIVE)
+    (place / "sitecustomize.py").write_text(settings)
     return place
 
 

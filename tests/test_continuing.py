@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline import points
 from pipeline import stack as stacks
 from pipeline import train as training
-from pipeline.config import ExecutorConfig
 from pipeline.continuing import Start, Starts, start_of, trajectory_digest
 from pipeline.executor import make_executor, rough_seconds, share_out, train_stacks
+from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run, make_run
 from pipeline.points import Glimpse, curve_steps
 from pipeline.stack import Result, make_stacks, train_stack, updates_of

@@ -1,6 +1,6 @@
 """Commands killed at random moments, and started again: nothing is lost, doubled or stuck.
 
-SEEDBED_KILLS is the number of moments (20 where it is not set), SEEDBED_KILLS_SEED draws others.
+SEEDBED_KILLS is the number of moments (12 where it is not set), SEEDBED_KILLS_SEED draws others.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
 from tests.test_executor import TWO, alive, eventually, session, workers_of
 
-KILLS = int(os.environ.get("SEEDBED_KILLS", "20"))
+KILLS = int(os.environ.get("SEEDBED_KILLS", "12"))
 SEED = int(os.environ.get("SEEDBED_KILLS_SEED", "4"))
 ON_ONE_STORE = 5  # kills before the sweep may end
 EXECUTORS = (("executor=serial",), TWO)

@@ -296,6 +296,30 @@ def test_a_run_that_waits_is_not_written_beside_the_same_one(tracking: TrackingC
     assert Outbox(str(tracking.uri)).waiting() == []
 
 
+def test_a_growing_run_whose_end_waits_is_not_ended_beside_the_same_one(
+    tracking: TrackingConfig, some: Trained
+) -> None:
+    """Another sweep has trained it meanwhile."""
+    with opened(tracking) as store:
+        store.grow(known(some, 10), head_of(some))
+        with broken(tracking):
+            store.write(fingerprints(some), record_of(some))
+    waiting = Outbox(str(tracking.uri)).folder
+    elsewhere = waiting.with_name("elsewhere")
+    waiting.rename(elsewhere)
+    with opened(tracking) as store:
+        store.write(fingerprints(some)[:2], record_of(some))
+    elsewhere.rename(waiting)
+    with opened(tracking):
+        pass
+    of_some = [one for one in seen(str(tracking.uri)) if one.tags.get("fingerprint") in fingerprints(some)]
+    assert sorted((one.status, fingerprints(some).index(one.tags["fingerprint"])) for one in of_some) == [
+        *[("FINISHED", place) for place in range(3)],
+        *[("KILLED", place) for place in range(2)],
+    ]
+    assert Outbox(str(tracking.uri)).waiting() == []
+
+
 def test_a_forced_run_that_waits_is_written_all_the_same(tracking: TrackingConfig, some: Trained) -> None:
     with opened(tracking) as store:
         store.write(fingerprints(some), record_of(some))

@@ -255,8 +255,10 @@ def test_a_place_for_files_that_is_gone_in_the_middle_is_waited_for(with_store: 
     place = with_store.folder / "mlflow-artifacts"
     with with_store.started() as sweep:
         eventually(has_run(with_store, "FINISHED"), 120)
+        sweep.send_signal(signal.SIGSTOP)  # else it may make the folder again in between
         moved = place.rename(place.with_name("moved"))
         place.touch()
+        sweep.send_signal(signal.SIGCONT)
         code = sweep.wait(60)
     check_waits(with_store, code)
     place.unlink()

@@ -27,7 +27,7 @@ def train(overrides: tuple[str, ...], quiet: bool, dry_run: bool, force: bool) -
       data=         happiness, exam, first_column, cat_shop, digits, csv (a table of your own)
       init=         normal, uniform, xavier, he, constant, given
       tracking=     mlflow, server (an MLflow server), none
-      executor=     auto, serial, processes (with executor.workers=2; else one a core)
+      executor=     auto, serial, processes (with executor.workers=2; else one a core), dask, futures
 
     Keys (tuned):
       network.hidden=[4,5]  network.bias=true  network.activation=sigmoid|tanh|relu|leaky_relu|identity
