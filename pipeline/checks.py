@@ -21,7 +21,8 @@ SCHEMES = ("normal", "uniform", "xavier", "he", "constant", "given")
 GENERATORS = ("pcg64", "legacy")
 DERIVATIVES = ("exact", "of_activation")
 NUMERICS = ("auto", "portable", "fast")
-EXECUTORS = ("auto", "serial", "processes")
+ELSEWHERE = ("dask", "futures")  # executors whose workers are not this process's own
+EXECUTORS = ("auto", "serial", "processes", *ELSEWHERE)
 KERNELS = ("numpy", "numba")
 
 MOST_EPOCHS = 100_000_000  # the curve of one run has a number for each: 800 MB
@@ -113,6 +114,10 @@ TAKES = {
     "executor.kind": one_of(EXECUTORS),
     "executor.workers": f"null (all cores) or a whole number from 1 to {MOST_WORKERS}",
     "executor.kernel": one_of(KERNELS),
+    "executor.address": "null or a scheduler's address like tcp://host:8786",
+    "executor.scheduler_file": "null or a file that `dask scheduler --scheduler-file` wrote",
+    "executor.factory": "a class like mpi4py.futures.MPIPoolExecutor",
+    "executor.timeout": "a number of seconds > 0",
 }
 
 

@@ -5,7 +5,6 @@ both what a key takes. Typed `Any` and checked here is what OmegaConf is too str
 refuses whole numbers) or too lax (it takes 5 for true).
 """
 
-import importlib.util
 import itertools
 import math
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,12 @@ from pipeline.activations import HIDDEN, OUTPUT
 from pipeline.checks import (
     BUNDLED,
     DERIVATIVES,
-    EXECUTORS,
     GENERATORS,
-    KERNELS,
     LOSS_OF,
     MISSING_RULES,
     MOST_EPOCHS,
     MOST_SKIPPED,
     MOST_WEIGHTS,
-    MOST_WORKERS,
     NUMERICS,
     OUTPUTS,
     SCALINGS,
@@ -45,6 +41,7 @@ from pipeline.checks import (
 )
 from pipeline.credentials import hidden, public_uri
 from pipeline.errors import UserError
+from pipeline.executor_config import ExecutorConfig
 from pipeline.losses import LOSSES, NEEDS, RAW_SUMS
 from pipeline.optimizer import OPTIMIZERS, SCHEDULES
 
@@ -298,26 +295,6 @@ class TrackingConfig:
         words = {"true": True, "false": False}  # an environment variable is text
         object.__setattr__(self, "report", words.get(str(self.report).lower(), self.report))
         check(isinstance(self.report, bool), "tracking.report", self.report)
-
-
-@dataclass(frozen=True)
-class ExecutorConfig:
-    """Who trains the stacks: `serial` is this process, `processes` are workers; `auto` leaves the choice to Seedbed.
-
-    `workers` null means as many as there are cores. `kernel` is what computes: NumPy, or with the extra `numba`
-    compiled code that gives the same bits.
-    """
-
-    kind: str = "auto"
-    workers: int | None = None
-    kernel: str = "numpy"
-
-    def __post_init__(self) -> None:
-        check(self.kind in EXECUTORS, "executor.kind", self.kind)
-        check(self.workers is None or 1 <= self.workers <= MOST_WORKERS, "executor.workers", self.workers)
-        check(self.kernel in KERNELS, "executor.kernel", self.kernel)
-        if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
-            raise UserError("executor.kernel is numba, which is not installed: `make setup EXTRAS=numba` adds it.")
 
 
 @dataclass(frozen=True)

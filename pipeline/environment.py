@@ -37,22 +37,30 @@ def version(package: str) -> str | None:
 @functools.cache
 def environment() -> dict[str, Any]:
     """Plain values that say what computed a run. Knows no user name, host name or path."""
-    build: Any = np.show_config(mode="dicts")
-    blas = build.get("Build Dependencies", {}).get("blas", {})
     return {
         "command": command_line(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        **machine(),
         "packages": {name: version(name) for name in PACKAGES},
-        "cpu_features": build.get("SIMD Extensions", {}),
-        "blas": {key: blas.get(key) for key in ("name", "version")} | blas_in_use(),
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "lock": lock_digest(),
         "numerics_code": code_digest(),
         "numerics_files": code_digests(),
         "git": git_state(),
+    }
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """What of it may be another in a worker on another machine."""
+    build: Any = np.show_config(mode="dicts")
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "cpu_features": build.get("SIMD Extensions", {}),
+        "blas": {key: blas.get(key) for key in ("name", "version")} | blas_in_use(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 

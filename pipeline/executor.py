@@ -25,8 +25,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from pipeline.config import ExecutorConfig
 from pipeline.continuing import NO_STARTS, Starts
+from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
 from pipeline.points import Glimpse, Live
 from pipeline.stack import Result, epochs_left, make_stacks, train_stack, trajectories_of
@@ -43,6 +43,7 @@ BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SECONDS_A_WEIGHT_AND_ROW = 6e-9
 SECONDS_A_LAYER = 40e-6
 WORTH_WORKERS = 1.5  # seconds of training from which `auto` starts workers, which takes 0.3 s
+MANY = 32  # workers, where it is not known how many there are
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("PROGRESS", default=None)
 LIVE: ContextVar[Live | None] = ContextVar("LIVE", default=None)
@@ -56,6 +57,10 @@ class StackExecutor(Executor):
     """An executor, and what handing out stacks takes besides: how many it should have at a time, and its news."""
 
     room = 1
+
+    def train(self, stack: Sequence[Run], starts: Starts) -> Future[list[Result]]:
+        """Has a stack trained."""
+        return self.submit(train_here, stack, starts)
 
     def news(self) -> int:
         """How many updates were made since this was called last, if nobody was told of them yet."""
@@ -337,7 +342,7 @@ class UnderWay:
         self._stacks |= {run.fingerprint: stack for run in stack}
         token = LIVE.set(self.tell if self._live else None)
         try:
-            return executor.submit(train_here, stack, its_starts)
+            return executor.train(stack, its_starts)
         finally:
             LIVE.reset(token)
 
@@ -366,10 +371,11 @@ def share_out(runs: Sequence[Run], config: ExecutorConfig, starts: Starts = NO_S
     """Stacks of the runs, and how many worker processes train them (0: this process does).
 
     `auto` takes workers where there is more than one core, more than one stack once groups are cut, and training here
-    would take WORTH_WORKERS seconds or more. A single run is always trained here.
+    would take WORTH_WORKERS seconds or more. A single run is always trained here. How many workers a cluster has is
+    not known yet: it gets stacks for MANY.
     """
     stacks = make_stacks(runs, starts=starts)
-    workers = config.workers or cores()
+    workers = config.workers or (MANY if config.scheduler else cores())
     if config.kind == "serial" or len(runs) <= 1:
         return stacks, 0
     cut = make_stacks(runs, workers, starts)

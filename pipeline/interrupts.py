@@ -32,6 +32,9 @@ def undisturbed() -> Iterator[None]:
 
 
 def let_through() -> None:
-    """Raises KeyboardInterrupt if a signal is held back: called where work on a long write can end without harm."""
-    if caught:
+    """Raises KeyboardInterrupt if a signal is held back: called where work on a long write can end without harm.
+
+    Only in the main thread: the signal is not for others.
+    """
+    if caught and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt

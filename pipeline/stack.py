@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class Result:
     every `every` updates from 0 on; initial: the untrained matrices; final: the network after `updates` updates;
     snapshots by number of epochs; diverged_at: the first update count at which the loss or a weight was not finite, or
     None; seconds: the run's share of its stack's training time;
-    stopped_at: after how many updates patience ended the training, or None if it did not; the best network is kept.
+    stopped_at: after how many updates patience ended the training, or None if it did not; the best network is kept;
+    trained_on: what environment.json says of the machine, if it was another.
     """
 
     updates: int
@@ -48,6 +50,7 @@ class Result:
     seconds: float
     every: int = 1
     stopped_at: int | None = None
+    trained_on: dict[str, Any] = field(default_factory=dict)
 
 
 def make_stacks(runs: Iterable[Run], workers: int = 1, starts: Starts = NO_STARTS) -> list[list[Run]]:

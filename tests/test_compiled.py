@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ExecutorConfig
 from pipeline.errors import UserError
+from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run, make_run
 from pipeline.network import Stack
 from pipeline.stack import make_stacks, train_stack
@@ -75,6 +75,11 @@ def test_fast_numerics_are_not_compiled() -> None:
     pytest.importorskip("numba")
     with pytest.raises(UserError, match=r"^executor\.kernel is numba, but .* must be numpy, as numerics is fast\.$"):
         replace(config(), numerics="fast", executor=ExecutorConfig(kernel="numba"))
+
+
+def test_held_out_rows_are_not_compiled() -> None:
+    with pytest.raises(UserError, match="over all rows and none held out"):
+        compiled(run(X=[[0], [1], [2]], y=[[0], [1], [0]], validation=0.34))
 
 
 def test_a_sweep_from_the_command_line(tmp_path: Path) -> None:

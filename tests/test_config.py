@@ -266,9 +266,3 @@ def test_copies_of_rows_are_not_both_trained_on_and_held_out() -> None:
     ):
         run(X=[[0], [1]], y=[[0], [1]], draw=50, validation=0.2)
     assert run(X=[[0], [1]], y=[[0], [1]], draw=50).sample.held == {}
-
-
-def test_compiled_code_takes_no_parts() -> None:
-    pytest.importorskip("numba")
-    with pytest.raises(UserError, match="over all rows and none held out"):
-        run(X=[[0], [1], [2]], y=[[0], [1], [0]], validation=0.34, kernel="numba")

@@ -23,7 +23,6 @@ import pytest
 
 from pipeline import executor as executors
 from pipeline import points
-from pipeline.config import ExecutorConfig
 from pipeline.errors import UserError
 from pipeline.executor import (
     BLAS_THREADS,
@@ -37,6 +36,7 @@ from pipeline.executor import (
     share_out,
     train_stacks,
 )
+from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
 from pipeline.plan import execute, make_plan
 from pipeline.points import Glimpse, Points, curve_steps
@@ -404,8 +404,8 @@ def test_workers_must_be_some(workers: int) -> None:
             "executor.workers=0",
             "executor.workers is 0, but it must be null (all cores) or a whole number from 1 to 1024.",
         ),
-        ("executor.kind=foo", "executor.kind is foo, but it must be one of auto, serial, processes."),
-        ("executor=foo", "executor is foo, but it must be one of auto, processes, serial."),
+        ("executor.kind=foo", "executor.kind is foo, but it must be one of auto, serial, processes, dask, futures."),
+        ("executor=foo", "executor is foo, but it must be one of auto, dask, futures, processes, serial."),
     ],
 )
 def test_a_wrong_executor_is_one_sentence(

@@ -1,0 +1,245 @@
+"""A sweep over several hosts: scheduler and store on one, a worker each on two, the user's command on a fourth.
+
+The hosts are network namespaces. The user's command is on a host of its own, as a laptop is beside a cluster: so its
+network can be cut without that of the workers.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from pipeline.leash import let_go, on_leash
+from pipeline.postgres import Cluster
+from tests.conftest import seedbed
+from tests.hosts import Hosts, hosts_or_skip
+from tests.postgres import NOT_DURABLE, skip_without_postgres
+from tests.stored import Seen, finished, seen
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra dask"),
+]
+
+SERVER, WORKERS, LAPTOP = "server", ("one", "two"), "laptop"
+CUT_SECONDS = 30.0
+LESS = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX"}  # tells the second worker's runs
+RUNS = 16
+SHAPES = "[2],[3],[4],[5],[2,2],[3,3],[4,2],[5,2]"  # a stack each
+IMPATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12 s", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+Alone = dict[str, tuple[object, ...]]  # what each run of the sweep is, by fingerprint, where one process trains it
+WORDS = ("sweep", "data=cat_shop", f"network.hidden={SHAPES}", "seed=range(0,2)", "training.epochs=10000")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The hosts with all that runs on them, and the folder with what it keeps."""
+
+    hosts: Hosts
+    folder: Path
+
+    @property
+    def scheduler(self) -> str:
+        """Dask's."""
+        return f"tcp://{self.hosts.address(SERVER)}:8786"
+
+    @property
+    def store(self) -> str:
+        """MLflow's server."""
+        return f"http://{self.hosts.address(SERVER)}:5000"
+
+    @property
+    def database(self) -> str:
+        """What is behind it, as its own host sees it."""
+        return f"postgresql+psycopg://seedbed@127.0.0.1:5432/mlflow?passfile={self.folder / 'pgpass'}"
+
+    @contextlib.contextmanager
+    def running(self, host: str, name: str, *words: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A Python module's command on a host, until the block or this process ends; what it prints goes to a file."""
+        variables |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", *words]
+        with self.said(name).open("wb") as log, self.hosts.inside(host):
+            process = on_leash(command, signal.SIGKILL, log, variables=variables, folder=self.folder)
+        try:
+            yield process
+        finally:
+            let_go(process)
+            print(f"--- {name}", *self.said(name).read_text().splitlines()[-40:], sep="\n")  # why a test failed
+
+    def said(self, name: str) -> Path:
+        """The file with what a command printed."""
+        return self.folder / f"{name}.log"
+
+    def sweeping(
+        self, name: str, *more: str, **variables: str
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+        """The user's command on the laptop, into the MLflow experiment of that name."""
+        elsewhere = ("executor=dask", f"executor.address={self.scheduler}", f"tracking.uri={self.store}")
+        return self.running(
+            LAPTOP, name, "pipeline", *WORDS, *elsewhere, f"tracking.experiment={name}", *more, **variables
+        )
+
+    @contextlib.contextmanager
+    def in_the_middle(self, name: str, *more: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The sweep when the store has some of its runs."""
+        with self.sweeping(name, *more, **variables) as sweep:
+            wait_until(lambda: any(one.status == "FINISHED" for one in self.runs(name)), "some runs are kept")
+            assert sweep.poll() is None, "it has ended before"
+            yield sweep
+
+    def runs(self, name: str) -> list[Seen]:
+        """What the store has of an MLflow experiment."""
+        engine = sa.create_engine(self.database)
+        with self.hosts.inside(SERVER):
+            with engine.connect() as connection:
+                query = sa.text("SELECT experiment_id FROM experiments WHERE name = :name")
+                number = connection.execute(query, {"name": name}).scalar()
+            engine.dispose()
+            return [one for one in seen(self.database) if one.location.split("/")[1] == str(number)]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """The hosts, with PostgreSQL, MLflow's server, Dask's scheduler and two of its workers running."""
+    skip_without_postgres()
+    with contextlib.ExitStack() as stack:
+        hosts = stack.enter_context(hosts_or_skip([SERVER, *WORKERS, LAPTOP]))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedbed-hosts-")))
+        folder.chmod(0o711)  # PostgreSQL runs as another user
+        site = Site(hosts, folder)
+        start_store(site, stack)
+        start_scheduler(site, stack)
+        yield site
+
+
+def start_store(site: Site, stack: contextlib.ExitStack) -> None:
+    """PostgreSQL for its own host only, and an MLflow server for all, as docs/SERVER.md has one start it oneself."""
+    cluster = Cluster(site.folder / "postgres", site.folder / "pgpass")
+    cluster.make(durable=False)
+    with site.hosts.inside(SERVER):
+        stack.enter_context(cluster.running(5432, site.folder / "postgres.log", NOT_DURABLE))
+        cluster.make_database(5432, "mlflow")
+    variables = {
+        "MLFLOW_BACKEND_STORE_URI": site.database,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    where = ("--host", site.hosts.address(SERVER), "--port", "5000", "--workers", "1")
+    files = ("--serve-artifacts", "--artifacts-destination", str(site.folder / "artifacts"))
+    stack.enter_context(site.running(SERVER, "mlflow", "mlflow", "server", *where, *files, **variables))
+    wait_until(lambda: answers(site, 5000), "MLflow's server answers")
+
+
+def start_scheduler(site: Site, stack: contextlib.ExitStack) -> None:
+    """Dask's scheduler."""
+    where = ("--host", site.hosts.address(SERVER), "--no-dashboard")
+    stack.enter_context(site.running(SERVER, "scheduler", "distributed.cli.dask_scheduler", *where))
+    wait_until(lambda: answers(site, 8786), "the scheduler answers")
+
+
+@pytest.fixture(autouse=True)
+def _workers(site: Site) -> Iterator[None]:
+    """The workers, with nannies as `dask worker` has them. Those that were cut off for long have ended."""
+    with contextlib.ExitStack() as stack:
+        for name, variables in zip(WORKERS, ({}, LESS), strict=True):
+            words = (site.scheduler, "--nthreads", "1", "--host", site.hosts.address(name), "--no-dashboard")
+            stack.enter_context(
+                site.running(name, f"worker-{name}", "distributed.cli.dask_worker", *words, **variables)
+            )
+        yield
+
+
+def answers(site: Site, port: int) -> bool:
+    """True if the server's port takes connections from the laptop."""
+    with contextlib.suppress(OSError), site.hosts.inside(LAPTOP):
+        socket.create_connection((site.hosts.address(SERVER), port), 1).close()
+        return True
+    return False
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    """Returns when it has happened; fails after two minutes."""
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline, f"in two minutes not: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """The sweep without any of the hosts."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = seedbed(*WORDS, "executor=serial", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return finished(f"sqlite:///{folder}/mlflow.db")
+
+
+def check_whole(site: Site, name: str, alone: Alone, sweeps: int = 1, others: Sequence[str] = ()) -> None:
+    """Every run is FINISHED in the store once, below a sweep's run, and is what it is where it is trained alone.
+
+    `others`: what else there may be, for runs whose writing was cut off and which were written again.
+    """
+    runs = site.runs(name)
+    parents = {one.run_id for one in runs if one.is_parent}
+    children = [one for one in runs if not one.is_parent]
+    assert len(parents) == sweeps
+    assert {one.tags["mlflow.parentRunId"] for one in children} <= parents
+    kept = [one for one in children if one.status == "FINISHED"]
+    assert len(kept) == RUNS
+    assert {one.tags["fingerprint"]: one.result(site.folder / "artifacts") for one in kept} == alone
+    assert {one.status for one in children} <= {"FINISHED", *others}
+
+
+def check_ended(sweep: subprocess.Popen[bytes], site: Site, name: str) -> None:
+    """The sweep ends well."""
+    assert sweep.wait(180) == 0, site.said(name).read_text()
+
+
+def test_three_hosts_train_what_one_process_does(site: Site, alone: Alone) -> None:
+    """Both workers train, of which one has another processor; each run says which."""
+    with site.sweeping("whole") as sweep:
+        check_ended(sweep, site, "whole")
+    check_whole(site, "whole", alone)
+    files = [one.files(site.folder / "artifacts") for one in site.runs("whole") if not one.is_parent]
+    trained_on = [json.loads(each["environment.json"])["variables"] for each in files]
+    assert 0 < sum(LESS.items() <= variables.items() for variables in trained_on) < RUNS
+
+
+def test_a_worker_that_is_cut_off_costs_nothing(site: Site, alone: Alone) -> None:
+    with site.in_the_middle("worker-cut") as sweep:
+        with site.hosts.cut(WORKERS[0]):
+            time.sleep(CUT_SECONDS)
+        check_ended(sweep, site, "worker-cut")
+    check_whole(site, "worker-cut", alone)
+
+
+def test_a_user_who_is_cut_off_loses_nothing(site: Site, alone: Alone) -> None:
+    with site.in_the_middle("user-cut") as sweep:
+        with site.hosts.cut(LAPTOP):
+            time.sleep(CUT_SECONDS)
+        check_ended(sweep, site, "user-cut")
+    check_whole(site, "user-cut", alone, others=["RUNNING", "KILLED"])
+
+
+def test_a_user_who_is_cut_off_for_too_long_is_told_and_goes_on_with_the_same_command(site: Site, alone: Alone) -> None:
+    with site.in_the_middle("long-cut", "executor.timeout=8", **IMPATIENT) as sweep, site.hosts.cut(LAPTOP):
+        assert sweep.wait(180) == 1
+    said = site.said("long-cut").read_text()
+    assert f"error: The Dask scheduler at {site.scheduler} has had no worker, or could not be reached, for 8 s" in said
+    assert f"note: The store {site.store} fails" in said
+    assert "Traceback" not in said
+    with site.sweeping("long-cut") as sweep:
+        check_ended(sweep, site, "long-cut")
+    check_whole(site, "long-cut", alone, sweeps=2, others=["KILLED"])
