@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import commands, digits, large, plot, show, sweeps, tracking, training
+from benchmarks import commands, digits, large, plot, scaling, show, sweeps, tracking, training
 from benchmarks.contenders import CONTENDERS
 from benchmarks.verdict import Results
 
-PARTS = ("training", "cores", "sweeps", "digits", "commands", "tracking")
+USUAL = ("training", "cores", "sweeps", "digits", "commands", "tracking")
+PARTS = (*USUAL, "scaling")  # which takes as long as all others, so it is measured where it is asked for only
 FOLDER = Path("bench")
 WIDE = 120  # where output is no terminal, tables are not squeezed
 
@@ -27,7 +28,7 @@ class Settings:
 
     contenders: tuple[str, ...] = tuple(CONTENDERS)
     ways: tuple[str, ...] = tuple(sweeps.WAYS)
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = USUAL
     runs: tuple[int, ...] = (1, 32, 256, 1024)
     updates: int = 500
     rounds: int = 5
@@ -38,6 +39,7 @@ class Settings:
     rows: tuple[str, ...] = tuple(tracking.ROWS)
     tracking_rounds: int = 3
     core_epochs: int = 5000
+    extent: scaling.Extent = scaling.NORMAL
     long: bool = False
     quick: bool = False
 
@@ -54,6 +56,7 @@ QUICK = {
     "many": (2, 34),
     "rows": ("bulk", "client", "batch", "trackio", "bulk-postgres", "http"),
     "tracking_rounds": 1,
+    "extent": scaling.QUICK,
     "quick": True,
 }
 LONG = {
@@ -63,6 +66,7 @@ LONG = {
     "sweep_rounds": 3,
     "tracking_rounds": 5,
     "core_epochs": 20_000,
+    "extent": scaling.LONG,
     "long": True,
 }
 
@@ -144,6 +148,10 @@ def measure(settings: Settings, report: Callable[[str], None]) -> Results:
     if "tracking" in settings.parts:
         results.tracking = tracking.measure(settings.rows, settings.tracking_rounds, report)
         results.large = large.measure(settings.long, settings.quick, report)
+    elif "scaling" in settings.parts and not settings.quick:
+        results.tracking = tracking.measure(scaling.STORES, settings.tracking_rounds, report)
+    if "scaling" in settings.parts:
+        results.scaling = scaling.measure(settings.extent, report)
     results.load = (load, os.getloadavg()[0])
     return results
 

@@ -60,16 +60,16 @@ def with_memory(runs: int, report: Callable[[str], None]) -> dict[str, Any]:
         report(f"MLflow's UI on {runs:,} runs")
         bytes_ = (folder / STORE).stat().st_size
         found: dict[str, Any] = {"runs": runs, "seconds": took, "memory": memory, "bytes": bytes_}
-        found["ui"] = attempt(lambda: looks(folder))
+        found["ui"] = attempt(lambda: looks(f"sqlite:///{folder / STORE}"))
         forget_statistics(folder / STORE)
-        return found | {"without_analyze": attempt(lambda: looks(folder, 1))}  # minutes
+        return found | {"without_analyze": attempt(lambda: looks(f"sqlite:///{folder / STORE}", 1))}  # minutes
 
 
-def looks(folder: Path, times: int = LOOKS) -> dict[str, float]:
+def looks(uri: str, times: int = LOOKS) -> dict[str, float]:
     """Seconds of the UI's two requests: a page of runs with the lowest loss first, and the curves of its runs."""
     port = free_port(None)
     address = f"http://{HOST}:{port}/ajax-api/2.0/mlflow/"
-    with server(f"sqlite:///{folder / STORE}", port):
+    with server(uri, port):
         experiment = call(f"{address}experiments/get-by-name?experiment_name=first_column")["experiment"]
         wanted = {
             "experiment_ids": [experiment["experiment_id"]],

@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from benchmarks import scaled, scaling
 from benchmarks.contenders import CONTENDERS, LOOP
 from benchmarks.sweeps import WAYS, Sweep
+from benchmarks.tables import short, table
 from benchmarks.tasks import NETS, WIDE, WIDE_ROWS
 from benchmarks.tracking import ROWS, Tracking
 from benchmarks.training import Training
@@ -22,15 +23,6 @@ from benchmarks.verdict import Results, judge
 from pipeline import __version__
 
 COLOURS = {"met": "green", "not met": "red", "not measured": "dim"}
-
-
-def table(title: str, first: str, columns: Sequence[str]) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    made.add_column(first, no_wrap=True)
-    for column in columns:
-        made.add_column(column, justify="right")
-    return made
 
 
 def tables(results: Results) -> Iterator[Table | str]:
@@ -51,6 +43,7 @@ def tables(results: Results) -> Iterator[Table | str]:
     yield from digits_notes(results)
     yield from large_notes(results)
     yield from command_notes(results)
+    yield from scaled.tables(results.scaling, scaling.model(results.scaling, results.tracking))
     if results.load:
         yield "Load of the machine before and after: {:.1f}, {:.1f}.".format(*results.load)
     yield verdict_table(results)
@@ -73,11 +66,6 @@ def cell(training: Training, name: str, net: str, count: int) -> str:
     """Median and spread."""
     timing = training.timings.get((name, net, count))
     return f"{short(timing.median)} [dim]±{timing.spread:.0%}[/dim]" if timing else ""
-
-
-def short(value: float) -> str:
-    """Three digits, without powers of ten."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def training_notes(training: Training) -> Iterator[str]:
@@ -196,6 +184,7 @@ def as_json(results: Results, settings: Mapping[str, Any]) -> dict[str, Any]:
             **results.large,
         },
         "digits": dict(results.digits),
+        "scaling": scaling.as_json(results.scaling, scaling.model(results.scaling, results.tracking)),
         "load": results.load,
         "verdict": [asdict(said) for said in judge(results)],
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.contenders import FAST, JAX, LOOP, PORTABLE, C
+from benchmarks.scaling import Scaling
 from benchmarks.sweeps import Sweep
 from benchmarks.tasks import WIDE
 from benchmarks.tracking import Tracking
@@ -26,6 +27,7 @@ class Results:
     large: Mapping[str, object] = field(default_factory=dict)
     load: tuple[float, ...] = ()
     digits: Mapping[str, object] = field(default_factory=dict)
+    scaling: Scaling = field(default_factory=Scaling)
 
     def number(self, *keys: str) -> float | None:
         """A number that `commands` or `large` measured, or None."""
@@ -84,9 +86,14 @@ def composing(results: Results) -> float | None:
     return results.number("composing", "seconds") if enough else None
 
 
-def tracking_cost(results: Results) -> float | None:
-    """Milliseconds a run through the bulk sink, on SQLite."""
-    return results.tracking.costs["bulk"].median if "bulk" in results.tracking.costs else None
+def two_workers(executor: str) -> Callable[[Results], float | None]:
+    """How many times faster two workers train than one."""
+    return lambda results: results.scaling.ratio(f"{executor}, 1 worker", f"{executor}, 2 workers")
+
+
+def tracking_cost(row: str) -> Callable[[Results], float | None]:
+    """Milliseconds a run, as Seedbed keeps it in a kind of store."""
+    return lambda results: results.tracking.costs[row].median if row in results.tracking.costs else None
 
 
 def large(*keys: str) -> Callable[[Results], float | None]:
@@ -125,12 +132,17 @@ GOALS = (
     ),
     Goal("360 runs on digits: scikit-learn + MLflow's time", digits_ratio, 3, "x", at_least=True),
     Goal("two cores: the speed of one", cores, 1.8, "x", at_least=True),
+    Goal("two worker processes: the speed of one", two_workers("processes"), 1.7, "x", at_least=True),
+    Goal("two Dask workers: the speed of one", two_workers("dask"), 1.7, "x", at_least=True),
     Goal("480 runs of the default sweep", lambda results: results.number("default_sweep"), 2, " s"),
     Goal("composing 10,000 runs", composing, 10, " s"),
     Goal("start-up, tracking=none", lambda results: results.number("start_up", "none"), 0.7, " s"),
     Goal("start-up with a store", lambda results: results.number("start_up", "store"), 2, " s"),
     Goal("memory, 10,000 runs x 5,000 epochs", lambda results: results.number("memory"), 1.5, " GB"),
-    Goal("keeping a run: bulk sink, SQLite", tracking_cost, 4, " ms"),
+    Goal("keeping a run: bulk sink, SQLite", tracking_cost("bulk"), 4, " ms"),
+    Goal("keeping a run: bulk sink, PostgreSQL", tracking_cost("bulk-postgres"), 12, " ms"),
+    Goal("keeping a run: HTTP, SQLite", tracking_cost("http"), 60, " ms"),
+    Goal("keeping a run: HTTP, PostgreSQL", tracking_cost("http-postgres"), 60, " ms"),
     Goal("1,000 runs x 1,000 epochs, new store", large("twice", "first"), 15, " s"),
     Goal("the same again, nothing to do", large("twice", "again"), 5, " s"),
     Goal("10,000 such runs", lambda results: results.number("ten_thousand", "seconds"), 90, " s"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import sqlalchemy as sa
 
-from pipeline.bulk import EXPERIMENTS, LATEST, MANY, METRICS, PARAMS, RUNS, TAGS, BulkSink, among, blocks
+from pipeline.bulk import EXPERIMENTS, LATEST, MANY, METRICS, PARAMS, RUNS, TAGS, BulkSink, among
+from pipeline.insertion import blocks
 from pipeline.sink import Sink
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 RUN_COLUMNS = ["run_id", "name", "status", "start_time", "end_time", "experiment_id"]
 INFO = ["run_id", "run_name", "status", "start_time", "end_time", "experiment_id"]  # the same in MLflow's words
 LONG_COLUMNS = ["run_id", "key", "value"]
+POINT_COLUMNS = ["run_id", "step", "value"]
 TAG_COLUMNS = ("fingerprint", "cell", "sweep", "diverged_at")
 TRAINED = "tags.fingerprint LIKE '%'"  # in MLflow's search: no parent of a sweep
 
@@ -130,9 +132,14 @@ class TableSource:
     def points(self, run_ids: Sequence[str], key: str) -> pd.DataFrame:
         """The points of a metric: run_id, step, value; in no order."""
         finite = sa.and_(METRICS.c.key == key, sa.not_(METRICS.c.is_nan))
+        ids = {run_id: run_id for run_id in run_ids}  # one text a run, not one a point: of these there are millions
+        frames: list[pd.DataFrame] = []
         with self.engine.connect() as connection:
-            found = list(map(tuple, among(connection, METRICS, ("step", "value"), finite, run_ids)))
-        return pd.DataFrame(found, columns=["run_id", "step", "value"])
+            for block in blocks(run_ids, MANY):
+                rows = among(connection, METRICS, ("step", "value"), finite, block)
+                frames.append(pd.DataFrame([(ids[run_id], *point) for run_id, *point in rows], columns=POINT_COLUMNS))
+        frames = [frame for frame in frames if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=POINT_COLUMNS)
 
     def reached(self, run_ids: Sequence[str], key: str, threshold: float) -> dict[str, int]:
         """The first step at which a metric is at or below a threshold, by run id; none for runs where it never is."""
@@ -200,7 +207,7 @@ class ClientSource:
                 for run_id, history in zip(run_ids, histories, strict=True)
                 for point in history
             ]
-        return pd.DataFrame(found, columns=["run_id", "step", "value"])
+        return pd.DataFrame(found, columns=POINT_COLUMNS)
 
     def reached(self, run_ids: Sequence[str], key: str, threshold: float) -> dict[str, int]:
         """The first step at which a metric is at or below a threshold, by run id; none for runs where it never is."""
