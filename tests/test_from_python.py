@@ -183,6 +183,7 @@ def test_two_threads_train_at_once_as_one_after_the_other() -> None:
     settings = [{"hidden": [[2], [3]], "epochs": 200, "seed": [seed, seed + 1]} for seed in (0, 2, 4)]
     with ThreadPoolExecutor(3) as pool:
         at_once = list(pool.map(lambda one: sweep(X, Y, one), settings))
+    ENDED.clear()  # of what other tests ran in this process
     ENDED["a", "b", "c"] = parent = object()  # type: ignore[assignment]  # of a command in this process
     for one, found in zip(settings, at_once, strict=True):
         assert [fit.loss.tobytes() for fit in sweep(X, Y, one)] == [fit.loss.tobytes() for fit in found]

@@ -92,6 +92,7 @@ def test_it_needs_nothing_else_and_has_all_parts(swept: Path) -> None:  # noqa: 
     assert len(ids) == len(set(ids)), "pictures on one page need ids of their own"
 
 
+@pytest.mark.slow
 def test_same_runs_same_bytes_also_in_another_process(swept: Path, tmp_path: Path) -> None:  # noqa: F811
     page, _ = page_of(uri(swept))
     done = seedbed("report", f"tracking.uri={uri(swept)}", "--out", "other.html", cwd=tmp_path)

@@ -23,9 +23,10 @@ import pytest
 from pipeline import postgres as postgres_room
 from pipeline.errors import UserError
 from pipeline.leash import identity, let_go, on_leash
-from pipeline.postgres import Cluster, account, check_driver, program
+from pipeline.postgres import Cluster, account
 from tests.conftest import in_process, seedbed
 from tests.ports import own_port
+from tests.postgres import skip_without_postgres
 
 SWEEP = ("sweep", "data=cat_shop", "training.epochs=20", "tracking=server", "tracking.experiment=shared")
 
@@ -33,12 +34,7 @@ SWEEP = ("sweep", "data=cat_shop", "training.epochs=20", "tracking=server", "tra
 @pytest.fixture
 def needs_postgres() -> None:
     """Skips, with the reason, where PostgreSQL or psycopg is missing."""
-    try:
-        check_driver()
-        program("postgres")
-        account()
-    except UserError as error:
-        pytest.skip(str(error))
+    skip_without_postgres()
 
 
 @pytest.fixture

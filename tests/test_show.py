@@ -174,6 +174,7 @@ def test_a_portrait_is_the_same_in_the_command(store: Path, tmp_path: Path, show
     assert {file.name: file.read_bytes() for file in (tmp_path / "pictures").iterdir()} == files
 
 
+@pytest.mark.slow
 def test_a_portrait_has_the_same_bytes_in_another_process(store: Path, tmp_path: Path) -> None:
     done = seedbed("show", "experiment=happiness", f"tracking.uri=sqlite:///{store}/mlflow.db", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

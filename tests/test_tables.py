@@ -372,6 +372,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
 # --- as a command -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_csv_of_ones_own_in_one_command_then_without_it(tmp_path: Path) -> None:
     """Trained, found again, proved after the file is gone, and used on new rows."""
     lines = [f"{i % 7},{'Bonn' if i % 3 else 'Ulm'},{2 * (i % 7) + (5 if i % 3 else 0)}" for i in range(30)]
