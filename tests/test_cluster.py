@@ -13,16 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline import cluster
-from pipeline.cluster import Cluster, Pool, await_file, check_passport, hand_over, make_cluster, passport, reached, told
+from pipeline import worker as on_worker
+from pipeline.cluster import MOST_LOST, Cluster, make_cluster, told
 from pipeline.errors import UserError
 from pipeline.executor import WorkerDiedError, share_out, train_stacks
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
 from pipeline.plan import executor_of, make_plan
+from pipeline.pools import Pool, await_file, hand_over, reached
 from pipeline.stack import Result, train_stack
+from pipeline.worker import aligned, check_passport, passport
 from tests.conftest import seedbed
 from tests.factory import CAT_SHOP, run
 from tests.ports import own_port
@@ -117,7 +121,7 @@ def test_a_worker_with_other_code_or_versions_refuses() -> None:
 def test_a_refusal_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = passport() | {"NumPy": "1.0"}
     monkeypatch.setattr(cluster, "passport", lambda: wanted)
-    monkeypatch.setattr(cluster, "check_passport", refuse)
+    monkeypatch.setattr(on_worker, "check_passport", refuse)
     with pytest.raises(UserError, match=r"a worker that wants no NumPy 1\.0"):
         trained(ExecutorConfig("futures", workers=1, factory=THREADS))
 
@@ -184,6 +188,16 @@ def test_a_lost_stack_is_sent_again() -> None:
     assert sum(made) == sum(one.config.training.epochs for one in RUNS)
 
 
+def test_a_stack_that_is_lost_again_and_again_fails() -> None:
+    """As one does whose results cannot travel: it would be trained for ever."""
+    pool = Shaky(losses=99, away=0)
+    with Cluster(pool, 60.0, "It") as executor:
+        ((_, future),) = train_stacks(executor, [RUNS[:1]], lambda _: None)
+        with pytest.raises(WorkerDiedError, match="It lost it or its result 6 times"):
+            future.result()
+    assert pool.sent == MOST_LOST + 1
+
+
 def test_workers_that_do_not_come_back_end_the_sweep() -> None:
     stacks, _ = share_out(RUNS, ExecutorConfig("futures", workers=2, factory=THREADS))
     with Cluster(Shaky(losses=99, away=10**9), 0.5, "It") as executor:
@@ -209,6 +223,17 @@ def test_a_result_that_was_lost_on_its_way_is_no_error(status: str, lost: bool) 
     hand_over(Ended(), future)
     assert future.cancelled() is lost
     assert lost or isinstance(future.exception(), OSError)
+
+
+def test_rows_at_odd_addresses_are_put_right() -> None:
+    """Dask cuts them out of what it received, wherever they lie there; NumPy would take a third longer."""
+    rows = RUNS[0].dataset
+    odd = np.frombuffer(b"-" + rows.X.tobytes(), np.float64, offset=1).reshape(rows.X.shape)
+    assert not odd.flags.aligned
+    put_right = aligned(replace(rows, X=odd))
+    assert put_right.X.flags.aligned
+    assert put_right.X.tobytes() == rows.X.tobytes()
+    assert put_right.y is rows.y
 
 
 def test_rows_are_sent_apart_from_the_stack() -> None:
