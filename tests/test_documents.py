@@ -83,7 +83,7 @@ NAMED = (
 SNIPPETS = {  # how they begin, and the test that runs them, or why none does
     "from pipeline import fit": "test_readme.py",
     "import numpy as np": "test_readme.py",
-    "from getpass import": "test_server.py",
+    "from getpass import": "test_server.py, and deploy/README.md's in test_deploy.py",
     "import os": "test_extending.py",
     "from dask_jobqueue import": "needs Slurm; the page says that it was not tried",
 }
