@@ -96,6 +96,14 @@ def test_a_recipe_takes_less_than_twenty_lines(recipe: str) -> None:
     assert 0 < sum(len(written(block)) for block in blocks(RECIPES[recipe]) if block.file) < MOST_LINES
 
 
+@pytest.mark.parametrize("recipe", ["An activation", "A loss", "A metric"])
+def test_the_table_counts_the_places_that_change(recipe: str) -> None:
+    counts = {1: "one place", 3: "three places"}
+    changes = [block for block in blocks(RECIPES[recipe]) if block.language == "diff"]
+    told = "; ".join(f"{block.file}, {counts[block.body.count('@@ ')]}" for block in changes)
+    assert f"| {recipe.lower()} | {told} |" in PAGES["docs/EXTENDING.md"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "A data set"])
 def test_a_recipe_works_as_it_is_written(recipe: str, copy: Path) -> None:
