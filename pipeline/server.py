@@ -109,10 +109,10 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
         with home.cluster.running(database_port, folder / "postgres.log") as postgres:
             home.cluster.make_database(database_port, "mlflow")
             options = ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
+            options += ["--app-name", "seedbed-auth" if auth else "seedbed"]
             variables = {}
             if auth:
                 home.cluster.make_database(database_port, "auth")
-                options += ["--app-name", "basic-auth"]
                 variables = auth_variables(home, database_port)
             with server(home.uri(database_port, "mlflow"), port, options, variables, folder / "mlflow.log") as mlflow:
                 address = f"http://{HOST}:{port}"

@@ -1,0 +1,116 @@
+"""The sink for servers that have Seedbed's route (route.py): runs go a block a request, and are written in bulk there.
+
+All else, and what is too large for a request, goes through MLflow's client.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.api import get_default_host_creds, http_request, verify_rest_response
+from pipeline.client import ClientSink
+from pipeline.interrupts import let_through
+from pipeline.parcel import (
+    ABOUT,
+    CHANGE,
+    CREATE,
+    EXPERIMENT,
+    MEDIA_TYPE,
+    PROTOCOL,
+    Content,
+    Piece,
+    fits,
+    is_served,
+    parcel,
+    piece,
+)
+from pipeline.sink import Change, Entry, Experiment, artifact_uri, new_run_id
+
+MOST = 50  # runs in a request: it is to be answered long before the server is taken for frozen
+
+
+def has_route(uri: str) -> bool:
+    """True if a server has the route, and lets this user ask for it."""
+    answer = asked(uri, ABOUT, "GET")
+    try:
+        return bool(answer.status_code == 200 and answer.json() == {"protocol": PROTOCOL})
+    except ValueError:  # a page
+        return False
+
+
+def asked(uri: str, endpoint: str, method: str, **words: Any) -> Any:
+    """A server's answer, asked as MLflow's client does: with its credentials, certificates, tries and waits."""
+    return http_request(get_default_host_creds(uri), endpoint, method, **words)  # type: ignore[no-untyped-call]
+
+
+class BlockSink(ClientSink):
+    """Writes new runs and how they go on in blocks, each of which is in the store whole or not at all."""
+
+    def __init__(self, uri: str, threads: int) -> None:
+        super().__init__(uri, threads)
+        self._open: dict[str, Experiment] = {}  # those of the runs that were made here and have not ended
+
+    def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
+        """Writes the runs block by block; yields the place and run id of each that is in for good."""
+        place = 0
+        for block, pieces in in_blocks(map(with_id, entries), is_served(experiment)):
+            run_ids = self._created(experiment, block, pieces)
+            self._open |= {run_id: experiment for run_id, entry in zip(run_ids, block, strict=True) if not entry.end}
+            yield from enumerate(run_ids, place)
+            place += len(block)
+
+    def _created(self, experiment: Experiment, block: Sequence[Entry], pieces: Sequence[Piece]) -> list[str]:
+        if not fits(pieces):
+            return [self._create(experiment, entry) for entry in block]
+        self._send(CREATE, experiment, block, pieces)
+        return [entry.run_id for entry in block]
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Writes changes of runs that were made here block by block, others one by one."""
+        known: dict[str, list[Change]] = defaultdict(list)
+        for change in changes:
+            known[self._open[change.run_id].experiment_id if change.run_id in self._open else ""].append(change)
+        super().change(known.pop("", []))
+        for of_experiment in known.values():
+            experiment = self._open[of_experiment[0].run_id]
+            for block, pieces in in_blocks(of_experiment, is_served(experiment)):
+                if fits(pieces):
+                    self._send(CHANGE, experiment, block, pieces)
+                else:
+                    super().change(block)
+                for change in block:
+                    if change.status not in (None, "RUNNING"):
+                        self._open.pop(change.run_id, None)
+
+    def _send(
+        self, path: str, experiment: Experiment, block: Sequence[Entry | Change], pieces: Sequence[Piece]
+    ) -> None:
+        """Sends a block, behind those files that the server does not keep."""
+        if not is_served(experiment):
+            for content in block:
+                self._files(artifact_uri(experiment, content.run_id), content.files)
+        endpoint = f"{path}?{EXPERIMENT}={experiment.experiment_id}"
+        kind = {"Content-Type": MEDIA_TYPE}
+        verify_rest_response(asked(self.uri, endpoint, "POST", extra_headers=kind, data=parcel(pieces)), path)
+
+
+def with_id(entry: Entry) -> Entry:
+    """The entry with a run id: a request that is not answered is sent again, and must be of the same run."""
+    return entry if entry.run_id else replace(entry, run_id=new_run_id())
+
+
+def in_blocks(contents: Iterable[Content], with_files: bool) -> Iterator[tuple[list[Content], list[Piece]]]:
+    """As many as a request takes at a time, with their pieces; one that is too large for any comes alone."""
+    block: list[Content] = []
+    pieces: list[Piece] = []
+    for content in contents:
+        let_through()
+        new = piece(content if with_files else replace(content, files={}))
+        if pieces and (len(pieces) == MOST or not fits([*pieces, new])):
+            yield block, pieces
+            block, pieces = [], []
+        block.append(content)
+        pieces.append(new)
+    if pieces:
+        yield block, pieces
