@@ -50,6 +50,7 @@ class BlockSink(ClientSink):
     def __init__(self, uri: str, threads: int) -> None:
         super().__init__(uri, threads)
         self._open: dict[str, Experiment] = {}  # those of the runs that were made here and have not ended
+        self._experiments: dict[str, Experiment] = {}  # those of other runs, by id
 
     def create(self, experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
         """Writes the runs block by block; yields the place and run id of each that is in for good."""
@@ -67,21 +68,30 @@ class BlockSink(ClientSink):
         return [entry.run_id for entry in block]
 
     def change(self, changes: Sequence[Change]) -> None:
-        """Writes changes of runs that were made here block by block, others one by one."""
-        known: dict[str, list[Change]] = defaultdict(list)
+        """Writes the changes block by block."""
+        by_experiment: dict[Experiment, list[Change]] = defaultdict(list)
         for change in changes:
-            known[self._open[change.run_id].experiment_id if change.run_id in self._open else ""].append(change)
-        super().change(known.pop("", []))
-        for of_experiment in known.values():
-            experiment = self._open[of_experiment[0].run_id]
-            for block, pieces in in_blocks(of_experiment, is_served(experiment)):
+            by_experiment[self._home(change.run_id)].append(change)
+        for experiment, of_it in by_experiment.items():
+            for block, pieces in in_blocks(of_it, is_served(experiment)):
                 if fits(pieces):
                     self._send(CHANGE, experiment, block, pieces)
                 else:
                     super().change(block)
-                for change in block:
-                    if change.status not in (None, "RUNNING"):
-                        self._open.pop(change.run_id, None)
+        for change in changes:
+            if change.status not in (None, "RUNNING"):
+                self._open.pop(change.run_id, None)
+
+    def _home(self, run_id: str) -> Experiment:
+        """The experiment of a run."""
+        if run_id in self._open:
+            return self._open[run_id]
+        experiment_id = self.client.get_run(run_id).info.experiment_id
+        if experiment_id not in self._experiments:
+            found = self.client.get_experiment(experiment_id)
+            is_active = found.lifecycle_stage == "active"
+            self._experiments[experiment_id] = Experiment(experiment_id, found.name, found.artifact_location, is_active)
+        return self._experiments[experiment_id]
 
     def _send(
         self, path: str, experiment: Experiment, block: Sequence[Entry | Change], pieces: Sequence[Piece]

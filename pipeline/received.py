@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError
 
 from pipeline import files
 from pipeline.bulk import EXPERIMENTS, RUNS, BulkSink, among, insert_new, is_known
-from pipeline.parcel import EXPERIMENT, LARGEST, MEDIA_TYPE, PROTOCOL, is_served, unpacked
+from pipeline.parcel import EXPERIMENT, LARGEST, MEDIA_TYPE, PROTOCOL, Content, is_served, unpacked
 from pipeline.sink import Change, Entry, Experiment, artifact_uri
 
 LONGEST_NAME = 250
@@ -38,8 +38,6 @@ def about() -> dict[str, object]:
 def create() -> dict[str, object]:
     """Writes the new runs of a request, all or none. Those that are there already were sent before, and stay."""
     experiment, entries = asked_experiment(), asked(Entry)
-    for entry in entries:
-        check_names(entry)
     with TAKEN.alone([entry.run_id for entry in entries]):
         there = homes([entry.run_id for entry in entries])
         if any(home != experiment.experiment_id for home, _, _ in there.values()):
@@ -56,8 +54,6 @@ def create() -> dict[str, object]:
 def change() -> dict[str, object]:
     """Writes the changes of a request; one that was sent before changes nothing."""
     experiment, changes = asked_experiment(), asked(Change)
-    for one in changes:
-        check_names(one)
     with TAKEN.alone([one.run_id for one in changes]):
         there = homes([one.run_id for one in changes])
         for one in changes:
@@ -86,15 +82,15 @@ def asked_experiment() -> Experiment:
     return Experiment(str(row.experiment_id), row.name, row.artifact_location, is_active=True)
 
 
-def asked(kind: type[Any]) -> list[Any]:
-    """What a request brings. Raises Refused for a body that is too large, or not of the protocol."""
+def asked(kind: type[Content]) -> list[Content]:
+    """What a request brings. Raises Refused for a body that is too large, not of the protocol, or odd to MLflow."""
     from flask import request
 
     if request.mimetype != MEDIA_TYPE:  # which no page of another origin can send without asking first
         raise Refused(OTHER_MEDIA, f"The body must be {MEDIA_TYPE}.")
     check_length(request.headers.get("Content-Length"), "Transfer-Encoding" in request.headers)
     try:
-        return unpacked(request.get_data(cache=False), kind)
+        return [as_kept(one) for one in unpacked(request.get_data(cache=False), kind)]
     except ValueError as error:
         raise Refused(BAD, str(error)) from error
 
@@ -107,8 +103,8 @@ def check_length(told: str | None, is_chunked: bool) -> None:
         raise Refused(TOO_LARGE, f"The request must have at most {LARGEST} bytes.")
 
 
-def check_names(content: Entry | Change) -> None:
-    """Raises Refused for names and texts that MLflow itself would not take."""
+def as_kept(content: Content) -> Content:
+    """The content as MLflow itself would keep it: long texts cut. Raises Refused for what it would not take."""
     import mlflow.utils.validation
     from mlflow.exceptions import MlflowException
 
@@ -117,14 +113,14 @@ def check_names(content: Entry | Change) -> None:
         for key in {point[0] for point in content.points}:
             rules._validate_metric_name(key)
             rules._validate_length_limit("Metric name", rules.MAX_ENTITY_KEY_LENGTH, key)
-        for key, value in content.tags.items():
-            rules._validate_tag(key, value)
-        if isinstance(content, Entry):
-            rules._validate_length_limit("Run name", LONGEST_NAME, content.name)
-            for key, value in content.params.items():
-                rules._validate_param(key, value)
-            if content.dataset:
-                rules._validate_dataset(content.dataset)
+        tags = {key: rules._validate_tag(key, value).value for key, value in content.tags.items()}
+        if isinstance(content, Change):
+            return replace(content, tags=tags)
+        rules._validate_length_limit("Run name", LONGEST_NAME, content.name)
+        if content.dataset:
+            rules._validate_dataset(content.dataset)
+        params = {key: rules._validate_param(key, value).value for key, value in content.params.items()}
+        return replace(content, tags=tags, params=params)
     except MlflowException as error:
         raise Refused(BAD, error.message) from error
 

@@ -132,7 +132,7 @@ APPS = {"MLflow's app": (), "Seedbed's app": ("--app-name", "seedbed")}  # witho
 
 
 @contextlib.contextmanager
-def serving(folder: Path, port: int, app: str) -> Iterator[subprocess.Popen[bytes]]:
+def serving(folder: Path, port: int, app: str = "MLflow's app") -> Iterator[subprocess.Popen[bytes]]:
     """A real MLflow server with one of `APPS` on a database in the folder, where files go too."""
     options = ("--artifacts-destination", str(folder / "served"), *APPS[app])
     with server(f"sqlite:///{folder}/server.db", port, options) as process:
