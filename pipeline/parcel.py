@@ -123,7 +123,7 @@ def content_of(kind: type[Content], about: Any, body: Body) -> Content:
 
 def check_new(about: Mapping[str, Any]) -> None:
     """Raises ValueError unless what only a new run has is as it must be."""
-    check(isinstance(about["name"], str), "name", "a text")
+    check(is_text(about["name"]), "name", "a text")
     check(is_whole(about["start"]), "start", "a time in ms")
     check(is_texts(about["params"]), "params", "texts by name")
     known = {one.name for one in fields(Described)}
@@ -158,7 +158,12 @@ def is_whole(value: object) -> bool:
 
 def is_texts(value: object) -> bool:
     """True for texts by name."""
-    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    return isinstance(value, dict) and all(map(is_text, value.values()))
+
+
+def is_text(value: object) -> bool:
+    """True for a text that a database takes: without zeros and halves of characters."""
+    return isinstance(value, str) and "\0" not in value and value.encode(errors="ignore").decode() == value
 
 
 def check(holds: object, what: str, must: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.bulk import EXPERIMENTS, RUNS, BulkSink, among, insert_new, is_kno
 from pipeline.parcel import EXPERIMENT, LARGEST, MEDIA_TYPE, PROTOCOL, Content, is_served, unpacked
 from pipeline.sink import Change, Entry, Experiment, artifact_uri
 
-LONGEST_NAME = 250
+LONGEST_NAME, LONGEST_USER = 250, 256
 BAD, MISSING, NO_LENGTH, TOO_LARGE, OTHER_MEDIA = 400, 404, 411, 413, 415
 
 
@@ -117,6 +117,7 @@ def as_kept(content: Content) -> Content:
         if isinstance(content, Change):
             return replace(content, tags=tags)
         rules._validate_length_limit("Run name", LONGEST_NAME, content.name)
+        rules._validate_length_limit("User name", LONGEST_USER, tags.get("mlflow.user"))
         if content.dataset:
             rules._validate_dataset(content.dataset)
         params = {key: rules._validate_param(key, value).value for key, value in content.params.items()}
@@ -165,7 +166,7 @@ def keep(address: str, experiment: Experiment, run_id: str, content: Mapping[str
 
 @contextlib.contextmanager
 def refusing_odd_values() -> Iterator[None]:
-    """Turns what a database says of values that it cannot keep (a text with a zero byte) into a refusal."""
+    """Turns what a database says of values that it cannot keep into a refusal."""
     try:
         yield
     except (DataError, ValueError) as error:

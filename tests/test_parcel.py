@@ -17,7 +17,7 @@ from tests.test_sinks import ENTRY as FULL
 
 RUN_ID = "0123456789abcdef" * 2
 ENTRY = replace(FULL, run_id=RUN_ID)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 POINTS = st.lists(st.tuples(st.sampled_from("abc") | TEXTS, st.floats(), WHOLE, WHOLE), max_size=9)
 FILES = st.dictionaries(st.text("abc.ü ", min_size=1, max_size=5).filter(lambda name: name.strip("./")), st.binary())
@@ -83,6 +83,8 @@ BAD = {
     "huge start": altered({"start": 2**63}),
     "true as end": altered({"end": True}),
     "number as param": altered({"params": {"a": 1}}),
+    "half a character": altered({"params": {"a": "\ud800"}}),
+    "zero": altered({"name": "a\0"}),
     "tags": altered({"tags": [["a", "b"]]}),
     "data set": altered({"dataset": {"name": "a"}}),
     "empty data set": altered({"dataset": {}}),
