@@ -47,6 +47,8 @@ def asked(uri: str, endpoint: str, method: str, **words: Any) -> Any:
 class BlockSink(ClientSink):
     """Writes new runs and how they go on in blocks, each of which is in the store whole or not at all."""
 
+    in_bulk = True
+
     def __init__(self, uri: str, threads: int) -> None:
         super().__init__(uri, threads)
         self._open: dict[str, Experiment] = {}  # those of the runs that were made here and have not ended

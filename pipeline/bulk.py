@@ -58,6 +58,8 @@ def is_known(engine: sa.Engine) -> bool:
 class BulkSink:
     """Writes to a database whose tables are as tested."""
 
+    in_bulk = True
+
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
 

@@ -76,7 +76,9 @@ class Kept:
 
 
 class Sink(Protocol):
-    """A way into a store and, for what a sweep asks of it, out of it."""
+    """A way into a store and, for what a sweep asks of it, out of it. `in_bulk`: many runs at a time, so quickly."""
+
+    in_bulk: bool
 
     def experiment(self, name: str) -> Experiment | None:
         """The experiment of this name, deleted or not."""

@@ -346,6 +346,13 @@ class Glance:
             sink, experiment = self._found
             return kept_starts(sink, experiment, runs) if sink and experiment else {}
 
+    @property
+    def in_bulk(self) -> bool:
+        """True if runs would be written many at a time."""
+        with translated(self.tracking.uri or DEFAULT_URI):
+            sink, _ = self._found
+            return sink is None or sink.in_bulk
+
     @functools.cached_property
     def _found(self) -> tuple[Sink | None, Experiment | None]:
         check_artifacts(self.tracking.artifacts)
