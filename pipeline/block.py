@@ -3,6 +3,7 @@
 All else, and what is too large for a request, goes through MLflow's client.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from pipeline.parcel import (
     CHANGE,
     CREATE,
     EXPERIMENT,
+    FINISHED,
+    LARGEST,
     MEDIA_TYPE,
     PROTOCOL,
     Content,
@@ -25,7 +28,7 @@ from pipeline.parcel import (
     parcel,
     piece,
 )
-from pipeline.sink import Change, Entry, Experiment, artifact_uri, new_run_id
+from pipeline.sink import Change, Entry, Experiment, Kept, artifact_uri, new_run_id
 
 MOST = 50  # runs in a request: it is to be answered long before the server is taken for frozen
 
@@ -102,9 +105,23 @@ class BlockSink(ClientSink):
         if not is_served(experiment):
             for content in block:
                 self._files(artifact_uri(experiment, content.run_id), content.files)
+        self._post(path, experiment, parcel(pieces))
+
+    def finished(
+        self, experiment: Experiment, tag: str, values: Iterable[str], since: int = 0
+    ) -> dict[str, list[Kept]]:
+        """The FINISHED runs with one of these values of a tag that ended at `since` or later, in that order."""
+        wanted: dict[str, Any] = {"tag": tag, "values": list(dict.fromkeys(values)), "since": since}
+        body = json.dumps(wanted).encode()
+        if len(body) > LARGEST:
+            return super().finished(experiment, tag, wanted["values"], since)
+        found = self._post(FINISHED, experiment, body).json()
+        return {value: [Kept(*one) for one in runs] for value, runs in found.items()}
+
+    def _post(self, path: str, experiment: Experiment, body: bytes) -> Any:
         endpoint = f"{path}?{EXPERIMENT}={experiment.experiment_id}"
-        kind = {"Content-Type": MEDIA_TYPE}
-        verify_rest_response(asked(self.uri, endpoint, "POST", extra_headers=kind, data=parcel(pieces)), path)
+        answer = asked(self.uri, endpoint, "POST", extra_headers={"Content-Type": MEDIA_TYPE}, data=body)
+        return verify_rest_response(answer, path)
 
 
 def with_id(entry: Entry) -> Entry:

@@ -24,8 +24,8 @@ Content = TypeVar("Content", Entry, Change)
 
 PROTOCOL = 1
 ABOUT = "/api/seedbed"  # where a server says which protocol it speaks
-CREATE, CHANGE = f"{ABOUT}/runs", f"{ABOUT}/changes"
-EXPERIMENT = "experiment_id"  # the parameter of both
+CREATE, CHANGE, FINISHED = f"{ABOUT}/runs", f"{ABOUT}/changes", f"{ABOUT}/finished"
+EXPERIMENT = "experiment_id"  # the parameter of each
 MEDIA_TYPE = "application/x-seedbed"
 LARGEST = 4 * 2**20  # bytes of a request
 LENGTH = 4  # bytes of the head's length

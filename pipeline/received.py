@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import posixpath
 import threading
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DataError
 
 from pipeline import files
 from pipeline.bulk import EXPERIMENTS, RUNS, BulkSink, among, insert_new, is_known
-from pipeline.parcel import EXPERIMENT, LARGEST, MEDIA_TYPE, PROTOCOL, Content, is_served, unpacked
+from pipeline.parcel import EXPERIMENT, LARGEST, MEDIA_TYPE, PROTOCOL, Content, is_served, is_text, is_whole, unpacked
 from pipeline.sink import Change, Entry, Experiment, artifact_uri
 
 LONGEST_NAME, LONGEST_USER = 250, 256
@@ -67,6 +68,20 @@ def change() -> dict[str, object]:
     return {"runs": len(changes)}
 
 
+def finished() -> dict[str, object]:
+    """Of the FINISHED runs that a request asks for what a sweep wants to know, by the value of their tag."""
+    experiment, wanted = asked_experiment(), asked_body()
+    try:
+        about = json.loads(wanted)
+        tag, values, since = about["tag"], about["values"], about["since"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Refused(BAD, "The request must be JSON with tag, values and since.") from error
+    if not (is_text(tag) and isinstance(values, list) and all(map(is_text, values)) and is_whole(since)):
+        raise Refused(BAD, "tag must be a text, values a list of texts, and since a time in ms.")
+    found = store().finished(experiment, tag, values, since)
+    return {value: [(one.run_id, one.metrics, one.diverged) for one in runs] for value, runs in found.items()}
+
+
 def asked_experiment() -> Experiment:
     """The experiment that a request names. Raises Refused unless it is there and not deleted."""
     from flask import request
@@ -84,15 +99,20 @@ def asked_experiment() -> Experiment:
 
 def asked(kind: type[Content]) -> list[Content]:
     """What a request brings. Raises Refused for a body that is too large, not of the protocol, or odd to MLflow."""
+    try:
+        return [as_kept(one) for one in unpacked(asked_body(), kind)]
+    except ValueError as error:
+        raise Refused(BAD, str(error)) from error
+
+
+def asked_body() -> bytes:
+    """The body of a request. Raises Refused if it is too large."""
     from flask import request
 
     if request.mimetype != MEDIA_TYPE:  # which no page of another origin can send without asking first
         raise Refused(OTHER_MEDIA, f"The body must be {MEDIA_TYPE}.")
     check_length(request.headers.get("Content-Length"), "Transfer-Encoding" in request.headers)
-    try:
-        return [as_kept(one) for one in unpacked(request.get_data(cache=False), kind)]
-    except ValueError as error:
-        raise Refused(BAD, str(error)) from error
+    return request.get_data(cache=False)
 
 
 def check_length(told: str | None, is_chunked: bool) -> None:

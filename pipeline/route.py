@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.parcel import ABOUT, CHANGE, CREATE
-from pipeline.received import Refused, about, asked_experiment, change, check_length, create
+from pipeline.parcel import ABOUT, CHANGE, CREATE, FINISHED
+from pipeline.received import Refused, about, asked_experiment, change, check_length, create, finished
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -33,6 +33,7 @@ def create_auth_app() -> Any:
         (ABOUT, "GET", lambda: True),
         (CREATE, "POST", may_write),
         (CHANGE, "POST", may_write),
+        (FINISHED, "POST", may_read),
     ):
         auth.BEFORE_REQUEST_VALIDATORS[prefixed(path), method] = validator
     made = auth.create_app(app)
@@ -60,6 +61,7 @@ def add_route(app: "Flask") -> None:
     app.add_url_rule(prefixed(ABOUT), "seedbed_about", answering(about), methods=["GET"])
     app.add_url_rule(prefixed(CREATE), "seedbed_create", answering(create), methods=["POST"])
     app.add_url_rule(prefixed(CHANGE), "seedbed_change", answering(change), methods=["POST"])
+    app.add_url_rule(prefixed(FINISHED), "seedbed_finished", answering(finished), methods=["POST"])
 
 
 def answering(view: Callable[[], Mapping[str, object]]) -> "Callable[[], Response]":
@@ -77,6 +79,19 @@ def answering(view: Callable[[], Mapping[str, object]]) -> "Callable[[], Respons
 
 def may_write() -> bool:
     """True if the user may make runs in the experiment that a request names, and change them."""
+    from mlflow.server.auth.permissions import RESOURCE_TYPE_RUN
+    from mlflow.server.auth.requirements import ACTION_NOT_DENIED, Requirement
+
+    return may("update", Requirement(RESOURCE_TYPE_RUN, "*", ACTION_NOT_DENIED))
+
+
+def may_read() -> bool:
+    """True if the user may read the runs of the experiment that a request names."""
+    return may("read")
+
+
+def may(action: str, *further: Any) -> bool:
+    """True if the user may do this with the experiment that a request names and with its runs, as MLflow has it."""
     from mlflow.server import auth
     from mlflow.server.auth.permissions import RESOURCE_TYPE_EXPERIMENT, RESOURCE_TYPE_RUN
     from mlflow.server.auth.requirements import Requirement
@@ -86,8 +101,10 @@ def may_write() -> bool:
     except Refused:
         return False  # not 404: who may not see an experiment does not learn whether it is there
     place = (RESOURCE_TYPE_EXPERIMENT, experiment_id)
-    changing = Requirement(RESOURCE_TYPE_RUN, "*", "update", fallback_if_no_grant=(place,))
-    return auth._authorize_create_in_experiment(experiment_id, RESOURCE_TYPE_RUN, [changing])
+    needed = [Requirement(*place, action), *further]
+    needed.append(Requirement(RESOURCE_TYPE_RUN, "*", action, fallback_if_no_grant=(place,)))
+    login: Any = auth.authenticate_request()  # MLflow has let it in before it asks here
+    return auth.authorize(login.username, place, needed)
 
 
 # --- the limit --------------------------------------------------------------------------------------------------
@@ -104,7 +121,7 @@ class Limit:
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
-        self.paths = {prefixed(CREATE), prefixed(CHANGE)}
+        self.paths = {prefixed(CREATE), prefixed(CHANGE), prefixed(FINISHED)}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Answers for the app where a request must not be read."""

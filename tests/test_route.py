@@ -25,9 +25,9 @@ import sqlalchemy as sa
 
 from pipeline.api import MlflowClient, MlflowException
 from pipeline.block import BlockSink
-from pipeline.parcel import CHANGE, CREATE, LARGEST, MEDIA_TYPE, parcel, piece
+from pipeline.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE, parcel, piece
 from pipeline.received import Taken
-from pipeline.sink import Change, Entry, Experiment, new_run_id
+from pipeline.sink import Change, Entry, Experiment, Kept, new_run_id
 from pipeline.sinks import sink_of
 from pipeline.ui import HOST, server
 from tests.conftest import seedbed
@@ -231,6 +231,27 @@ def test_a_run_that_grows_ends_with_one_request(served: Served) -> None:
     assert sink.read(entry.run_id, "y") == b"1"
 
 
+@pytest.mark.slow
+def test_what_is_finished_is_asked_in_one_request(served: Served) -> None:
+    experiment, sink = served.new_experiment(), served.sink()
+    entries = [new(end=i, tags={"fingerprint": str(i)}, points=[("result/loss", 0.5, 1, 0)]) for i in range(1, 60)]
+    ids = dict(sink.create(experiment, entries))
+    before = (served.folder / "log").read_text().count("POST")
+    found = sink.finished(experiment, "fingerprint", map(str, range(99)), since=40)
+    assert (served.folder / "log").read_text().count("POST") == before + 1
+    assert found == {str(i): [Kept(ids[i - 1], {"result/loss": 0.5}, diverged=False)] for i in range(40, 60)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b"[" * 99_999, b'{"tag": 1, "values": [], "since": 0}', b'{"tag": "a", "values": ["b"]}'],
+)
+def test_a_question_that_is_none_is_a_sentence(body: bytes, served: Served) -> None:
+    answer = post(served.address, f"{FINISHED}?experiment_id=0", body)
+    assert (answer.status, answer.text[-1]) == (400, ".")
+
+
 # --- sizes ------------------------------------------------------------------------------------------------------
 
 
@@ -418,9 +439,14 @@ def test_only_those_with_the_right_to_edit_write(with_users: Served, monkeypatch
             post(served.address, f"{path}?experiment_id={place}", body_of(one), **login).status for path, one in both
         ]
 
+    def looked(login: dict[str, str]) -> int:
+        body = json.dumps({"tag": "t", "values": ["u"], "since": 0}).encode()
+        return post(served.address, f"{FINISHED}?experiment_id={experiment.experiment_id}", body, **login).status
+
     with logged_in("ada", monkeypatch):
         sink = served.sink()
         list(sink.create(experiment, [running]))
+    assert [looked(login) for login in ({}, basic("eve"), basic("bob"), basic("ada"))] == [401, 403, 200, 200]
     assert asked({}) == [401, 401]
     assert asked(basic("ada", "wrong")) == [401, 401]
     assert asked(basic("bob")) == [403, 403]
