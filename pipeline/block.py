@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.api import get_default_host_creds, http_request, verify_rest_response
 from pipeline.client import ClientSink
+from pipeline.insertion import blocks
 from pipeline.interrupts import let_through
 from pipeline.parcel import (
     ABOUT,
@@ -18,7 +19,6 @@ from pipeline.parcel import (
     CREATE,
     EXPERIMENT,
     FINISHED,
-    LARGEST,
     MEDIA_TYPE,
     PROTOCOL,
     Content,
@@ -31,6 +31,7 @@ from pipeline.parcel import (
 from pipeline.sink import Change, Entry, Experiment, Kept, artifact_uri, new_run_id
 
 MOST = 50  # runs in a request: it is to be answered long before the server is taken for frozen
+MOST_ASKED = 10_000  # values of a tag in a request, whose answer is a few MB then
 
 
 def has_route(uri: str) -> bool:
@@ -111,12 +112,12 @@ class BlockSink(ClientSink):
         self, experiment: Experiment, tag: str, values: Iterable[str], since: int = 0
     ) -> dict[str, list[Kept]]:
         """The FINISHED runs with one of these values of a tag that ended at `since` or later, in that order."""
-        wanted: dict[str, Any] = {"tag": tag, "values": list(dict.fromkeys(values)), "since": since}
-        body = json.dumps(wanted).encode()
-        if len(body) > LARGEST:
-            return super().finished(experiment, tag, wanted["values"], since)
-        found = self._post(FINISHED, experiment, body).json()
-        return {value: [Kept(*one) for one in runs] for value, runs in found.items()}
+        found: dict[str, list[Kept]] = {}
+        for some in blocks(list(dict.fromkeys(values)), MOST_ASKED):
+            body = json.dumps({"tag": tag, "values": some, "since": since}).encode()
+            answer = self._post(FINISHED, experiment, body).json()
+            found |= {value: [Kept(*one) for one in runs] for value, runs in answer.items()}
+        return found
 
     def _post(self, path: str, experiment: Experiment, body: bytes) -> Any:
         endpoint = f"{path}?{EXPERIMENT}={experiment.experiment_id}"
