@@ -323,3 +323,19 @@ def test_a_data_set_that_another_process_makes_meanwhile_is_taken(
         assert connection.execute(query, {"id": run_id}).scalar() == "second"
     for sink in (mine, others):
         sink.close()
+
+
+def test_runs_that_another_server_has_just_written_stay_as_they_are(empty_store: Path) -> None:
+    """Two servers on one database get the same request: what comes second is written without them."""
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    experiment, engine = experiment_in(uri, empty_store), sa.create_engine(uri)
+    first, second = replace(ENTRY, name="first", files={}), replace(ENTRY, name="second", files={})
+    with engine.connect() as connection:
+        bulk.insert_new(connection, experiment, {"1" * 32: first})
+        connection.commit()
+        bulk.insert_new(connection, experiment, {"1" * 32: second, "2" * 32: second})
+        connection.commit()
+        query = sa.text("SELECT run_uuid, name FROM runs WHERE experiment_id = :id ORDER BY run_uuid")
+        found = connection.execute(query, {"id": int(experiment.experiment_id)}).all()
+        assert found == [("1" * 32, "first"), ("2" * 32, "second")]
+    engine.dispose()
