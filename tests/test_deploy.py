@@ -123,6 +123,7 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         done = seedbed(*SWEEP, store, cwd=work)
         assert done.returncode == 0, done.stderr
         assert "6 runs: 6 trained" in done.stdout
+        assert "POST /api/seedbed/runs" in (home / "log" / "mlflow").read_text()  # whole, through proxy and login
         check_bucket(running)
         read_back(store, work)
         family = {running.process.pid, *descendants(running.process.pid)}
