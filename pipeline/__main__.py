@@ -1,6 +1,7 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -23,12 +24,20 @@ def main(words: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0 good, 1 a user's error or failed runs, 130 interrupted (also by SIGTERM, SIGHUP)."""
     for kind in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C: what is open is closed
         signal.signal(kind, signal.default_int_handler)
+    say_all_characters()
     guard_stderr()
     code = exit_code(list(sys.argv[1:] if words is None else words))
     if code == INTERRUPTED:  # Python 3.11 remembers a Ctrl-C that came out of an exec, and would end by its signal
         eval("0")  # noqa: S307  # forgets it
     gc.freeze()  # else the interpreter searches all of MLflow for garbage before it ends, for up to two seconds
     sys.exit(code)
+
+
+def say_all_characters() -> None:
+    """Lets output in ASCII escape a character (`\\xe4`) where it would end with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(words: list[str]) -> int:
@@ -41,7 +50,9 @@ def exit_code(words: list[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        return complain(f"{error.format_message().rstrip('.')}: see `seedbed --help`.")
+        context = getattr(error, "ctx", None)  # of the verb that the words were for
+        verb = context.command_path if context else "seedbed"
+        return complain(f"{error.format_message().rstrip('.')}: see `{verb} --help`.")
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED

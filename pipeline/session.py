@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingConfig
 from pipeline.console import (
+    counted,
     MOST_PREDICTIONS,
     Display,
     print_end_of_plan,
@@ -226,7 +227,7 @@ class Parent:
         by = f" in {plan.workers} processes" if plan.workers else ""
         by = " by workers elsewhere" if plan.is_elsewhere else by
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
-        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train{by}.")
+        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {counted(len(plan.stacks), 'stack')} to train{by}.")
         self.run_id: str | None
         if earlier:
             self.name, self.run_id = earlier.name, earlier.run_id
