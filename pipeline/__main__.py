@@ -1,5 +1,6 @@
 """The command line: `seedbed <verb>`, also as `python -m pipeline <verb>`."""
 
+import errno
 import gc
 import io
 import os
@@ -11,13 +12,17 @@ from collections.abc import Sequence
 # bits of numerics=fast would depend on how many runs train together.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import click
-
-from pipeline.cli import cli
-from pipeline.credentials import guard_stderr, redacted
-from pipeline.errors import UserError
-
 INTERRUPTED = 130
+
+try:
+    import click
+
+    from pipeline.cli import cli
+    from pipeline.credentials import guard_stderr, redacted
+    from pipeline.errors import UserError
+except KeyboardInterrupt:  # the imports take a third of a second
+    print("interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -34,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def say_all_characters() -> None:
-    """Lets output in ASCII escape a character (`\\xe4`) where it would end with an error."""
+    """Lets output in ASCII escape what it has no character for, where it would end with an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -56,6 +61,11 @@ def exit_code(words: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # else the interpreter tries once more at its end
+        return complain("The output cannot be written, as its disk is full: make room on it, or write elsewhere.")
     return code if isinstance(code, int) else 0
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.checks import shown
 from pipeline.config import InitConfig
-from pipeline.console import LINE_EVERY, counted, duration, err, out, print_table, say
+from pipeline.console import LINE_EVERY, counted, duration, err, print_table, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import compose_run
 from pipeline.identity import Run, make_run

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingConfig
 from pipeline.console import (
-    counted,
     MOST_PREDICTIONS,
     Display,
+    counted,
     print_end_of_plan,
     print_failures,
     print_plan,
@@ -227,7 +227,8 @@ class Parent:
         by = f" in {plan.workers} processes" if plan.workers else ""
         by = " by workers elsewhere" if plan.is_elsewhere else by
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
-        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {counted(len(plan.stacks), 'stack')} to train{by}.")
+        stacks = counted(len(plan.stacks), "stack")
+        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {stacks} to train{by}.")
         self.run_id: str | None
         if earlier:
             self.name, self.run_id = earlier.name, earlier.run_id
@@ -333,7 +334,7 @@ def question_of(words: Sequence[str]) -> str:
 def ui_command(uri: str) -> str:
     """How to open the UI on this store; an address that may hold a password is not repeated."""
     if uri == os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"):
-        return "seedbed ui (or make ui)"
+        return "seedbed ui"
     return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
 
 
