@@ -42,11 +42,16 @@ def is_database(uri: str) -> bool:
     return scheme_of(uri) in DATABASES
 
 
+def check_scheme(uri: str) -> None:
+    """Raises UserError for an address of a kind that no store has."""
+    if "://" not in uri or scheme_of(uri) not in SCHEMES:
+        raise UserError(wrong_value("tracking.uri", public_uri(uri)))
+
+
 def check_uri(uri: str) -> None:
     """Raises UserError for an address that no store can be at, or where no server answers (within `PROBE_SECONDS`)."""
+    check_scheme(uri)
     scheme = scheme_of(uri)
-    if "://" not in uri or scheme not in SCHEMES:
-        raise UserError(wrong_value("tracking.uri", public_uri(uri)))
     if scheme == "sqlite":
         check_file(uri)
         return

@@ -94,7 +94,7 @@ class DataConfig:
         check(self.path is None or bool(self.path.strip()), "data.path", self.path)
         check(self.bundled in (None, *BUNDLED), "data.bundled", self.bundled)
         if self.name is None:
-            object.__setattr__(self, "name", self.bundled or (Path(self.path).stem if self.path else "data"))
+            object.__setattr__(self, "name", self.bundled or (Path(self.path or "").stem or "data"))
         check(is_name(self.name or ""), "data.name", self.name)
         check(self.task in TASKS, "data.task", self.task)
         check(self.missing in MISSING_RULES, "data.missing", self.missing)

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -22,7 +24,8 @@ from pipeline.preview import Preview
 MOST_PREDICTIONS = 20  # rows of a run that are printed
 LINE_EVERY = 5.0
 WIDE = 160  # where output is no terminal, tables are not squeezed
-
+MOST_WIDE = 10_000
+BESIDE = 17  # characters of the bar's line that are not what is told
 
 QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)  # whether results are not printed, in this thread
 SHOWN: ContextVar[bool] = ContextVar("SHOWN", default=True)  # whether progress is
@@ -69,7 +72,8 @@ class Display:
         )
         self.task = self.bar.add_task("", total=self.updates, told=self.runs_text)
         self.is_shown = SHOWN.get()
-        self.has_bar = self.is_shown and (err.is_terminal or can_draw_in_notebook())
+        moves = err.is_terminal and not err.is_dumb_terminal
+        self.has_bar = self.is_shown and (moves or can_draw_in_notebook())
 
     def __enter__(self) -> Self:
         if self.has_bar:
@@ -90,20 +94,29 @@ class Display:
         losses = (outcome.metrics.get("result/final_loss", math.inf) for outcome in outcomes)
         self.best = min(self.best, *losses, math.inf)
         now = time.monotonic()
-        told = self.told(max(now - self.started, 1e-9))
+        told = self.told(max(now - self.started, 1e-9), err.width - BESIDE if self.has_bar else math.inf)
         self.bar.update(self.task, completed=self.made, told=" ".join(told))
         if self.is_shown and not self.has_bar and now - self.printed > LINE_EVERY:
             self.printed = now
             share = f"{self.made / self.updates:.0%}"
             print(", ".join([share, *told]), file=sys.stderr, flush=True)
 
-    def told(self, seconds: float) -> list[str]:
-        """What is known after so many seconds: runs done, updates a second, time left, the best loss so far."""
-        rate = f"{short(self.made / seconds)} updates/s" if self.made else ""
+    def told(self, seconds: float, room: float) -> list[str]:
+        """What is known after so many seconds: runs done, updates a second, time left, the best loss so far.
+
+        Of these as many as `room` characters hold.
+        """
         left = self.seconds_left(seconds)
-        ahead = f"{duration(left)} left" if math.isfinite(left) else ""
-        best = f"best {self.best:.3g}" if math.isfinite(self.best) else ""
-        return [text for text in (self.runs_text, rate, ahead, best) if text]
+        texts = {
+            "runs": self.runs_text,
+            "rate": f"{short(self.made / seconds)} updates/s" if self.made else "",
+            "left": f"{duration(left)} left" if math.isfinite(left) else "",
+            "best": f"best {self.best:.3g}" if math.isfinite(self.best) else "",
+        }
+        for spare in ("rate", "best", "left"):
+            if len(" ".join(filter(None, texts.values()))) > room:
+                texts[spare] = ""
+        return [text for text in texts.values() if text]
 
     def seconds_left(self, seconds: float) -> float:
         """How long it will still take, going by updates and, once runs have ended, by runs: they are written, too."""
@@ -162,6 +175,21 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a note on standard error."""
     err.print(Text(f"note: {text}"))
+
+
+def print_table(table: Table) -> None:
+    """Prints a table. A terminal that has no room for its figures breaks its lines, and cuts no number short."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(widest(cell) for cell in (column.header, *column.cells))
+    needed = Measurement.get(out, out.options.update(max_width=MOST_WIDE), table).minimum
+    table.width = needed if needed > out.width else None
+    out.print(table)
+
+
+def widest(cell: object) -> int:
+    """The characters of a cell's longest line."""
+    return max(map(cell_len, str(cell).split("\n")))
 
 
 def print_plan(title: str, plan: Preview) -> None:
@@ -274,6 +302,6 @@ def print_predictions(columns: Sequence[str], rows: Sequence[Sequence[object]], 
         table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows[:MOST_PREDICTIONS]:
         table.add_row(str(row[0]), *(decimals(row[i]) for i in kept[1:]))
-    out.print(table)
+    print_table(table)
     if count > MOST_PREDICTIONS:
         say(f"... and {count - MOST_PREDICTIONS:,} more rows")

@@ -7,6 +7,15 @@ from pipeline.checks import ELSEWHERE, EXECUTORS, KERNELS, MOST_WORKERS, check
 from pipeline.errors import UserError
 
 
+def check_extra(key: str, extra: str, module: str) -> None:
+    """Raises UserError if the extra that a value of `key` needs is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise UserError(
+            f"{key} is {extra}, which is not installed: run `make setup EXTRAS={extra}` or "
+            f"`pip install 'seedbed[{extra}]'`."
+        )
+
+
 @dataclass(frozen=True)
 class ExecutorConfig:
     """Who trains the stacks: `serial` is this process, `processes` are workers; `auto` leaves the choice to Seedbed.
@@ -35,8 +44,10 @@ class ExecutorConfig:
         check((self.factory is not None) == (self.kind == "futures"), "executor.factory", self.factory)
         if self.address and self.scheduler_file:
             raise UserError("executor.address and executor.scheduler_file are both given: leave one of them out.")
-        if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
-            raise UserError("executor.kernel is numba, which is not installed: `make setup EXTRAS=numba` adds it.")
+        if self.kind == "dask":
+            check_extra("executor", "dask", "distributed")
+        if self.kernel == "numba":
+            check_extra("executor.kernel", "numba", "numba")
 
     @property
     def is_elsewhere(self) -> bool:

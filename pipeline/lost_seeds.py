@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.checks import shown
 from pipeline.config import InitConfig
-from pipeline.console import LINE_EVERY, counted, duration, err, out, say
+from pipeline.console import LINE_EVERY, counted, duration, err, print_table, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import compose_run
 from pipeline.identity import Run, make_run
@@ -170,7 +170,7 @@ def print_weights(case: Case, kept: Matrices, found: Matrices, margins: Matrices
     for name, *values in zip(names_of(case.run), flat(kept), flat(found), flat(margins), strict=True):
         was, now, margin = values
         table.add_row(Text(name), f"{was:.9f}", f"{now:.9f}", f"{now - was:.1e}", f"± {margin:.1e}")
-    out.print(table)
+    print_table(table)
 
 
 def names_of(run: Run) -> list[str]:

@@ -145,11 +145,9 @@ class DaskPool(Pool):
 
 def dask_pool(config: ExecutorConfig) -> DaskPool:
     """The workers of the scheduler that a config names, or of a cluster on this machine."""
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise UserError("executor is dask, which is not installed: `make setup EXTRAS=dask` adds it.") from None
+    import dask
+    from distributed import Client, LocalCluster
+
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # of a lost scheduler it prints tracebacks
     if config.scheduler:
         given = {"address": config.address} if config.address else {"scheduler_file": config.scheduler_file}

@@ -35,8 +35,10 @@ def read_rows(
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--input {file} cannot be read ({error}): name a CSV file.") from error
+    except OSError as error:
+        raise UserError(f"--input {file} cannot be read ({error.strerror}): name a CSV file.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--input {file} is no CSV file in UTF-8 ({error}): name another.") from error
     if not lines:
         raise UserError(f"--input {file} is empty: it must have the columns {', '.join(features)}.")
     header = [cell.strip() for cell in lines[0]]

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import re
 import traceback
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def from_library(error: BaseException) -> bool:
     """True if a library raised the error: about input then, while an error of our own code shows its traceback."""
     if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
         return True
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of what a library printed
+        return False
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     packages = [module.partition(".")[0] for module in modules]
     return next((package for package in reversed(packages) if package in LIBRARIES + OWN), "") in LIBRARIES

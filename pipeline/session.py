@@ -13,6 +13,7 @@ from pipeline.config import TrackingConfig
 from pipeline.console import (
     MOST_PREDICTIONS,
     Display,
+    counted,
     print_end_of_plan,
     print_failures,
     print_plan,
@@ -225,7 +226,8 @@ class Parent:
         by = f" in {plan.workers} processes" if plan.workers else ""
         by = " by workers elsewhere" if plan.is_elsewhere else by
         same = f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else ""
-        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {len(plan.stacks)} stacks to train{by}.")
+        stacks = counted(len(plan.stacks), "stack")
+        say(f"Sweep {experiment}: {len(plan.runs)} runs{same}{found}; {stacks} to train{by}.")
         self.run_id: str | None
         if earlier:
             self.name, self.run_id = earlier.name, earlier.run_id
@@ -331,7 +333,7 @@ def question_of(words: Sequence[str]) -> str:
 def ui_command(uri: str) -> str:
     """How to open the UI on this store; an address that may hold a password is not repeated."""
     if uri == os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"):
-        return "seedbed ui (or make ui)"
+        return "seedbed ui"
     return f"seedbed ui tracking.uri={uri if public_uri(uri) == uri else '...'}"
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.checks import shown
-from pipeline.console import Display, out, say, short, warn
+from pipeline.console import Display, print_table, say, short, warn
 from pipeline.credentials import public_uri
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.experiment import data_files, experiment_files, opening, swept
@@ -51,6 +51,8 @@ def key_values(words: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{shown(word)} is no key=value: see --help for the keys.")
         if key in values:
             raise UserError(f"{key} is given twice: give it once.")
+        if not text:
+            raise UserError(f"{key}= has no value: give it one, or leave the word out.")
         if key in TEXT_KEYS:
             values[key] = text
             continue
@@ -70,17 +72,31 @@ def check_keys(values: dict[str, Any], known: Sequence[str]) -> None:
 
 def list_everything() -> None:
     """Prints the experiments and data sets, each with what its file says of itself."""
-    table = Table("experiment", "runs", "question", title="experiment=", title_justify="left", show_lines=True)
+    table = listing("experiment=")
     for name, file in experiment_files().items():
         keys = swept(name)
-        kind = "sweep over " + ", ".join(key.rpartition(".")[2] for key in keys) if keys else "one run"
-        table.add_row(name, kind, Text(opening(file).get("Question", "")))
-    out.print(table)
-    table = Table("data set", "rows", "what it is", title="data=", title_justify="left", show_lines=True)
+        kind = "A sweep over " + ", ".join(key.rpartition(".")[2] for key in keys) if keys else "One run"
+        table.add_row(name, Text(f"{sentence(opening(file).get('Question', ''))} {kind}."))
+    print_table(table)
+    table = listing("data=")
     for name, file in data_files().items():
         rows = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("X") or []
-        table.add_row(name, str(len(rows)) if rows else "a table", Text(opening(file).get("about", "")))
-    out.print(table)
+        size = f"{len(rows)} rows: " if rows else ""
+        table.add_row(name, Text(size + opening(file).get("about", "")))
+    print_table(table)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(title: str) -> Table:
+    """An empty table of names and what they are, which stays legible in a narrow terminal."""
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    return table
 
 
 def print_published(names: Sequence[str]) -> None:
@@ -122,7 +138,7 @@ def print_comparison(comparison: Comparison) -> None:
         for figure in figures:
             ours = f"{figure.ours:.{min(figure.digits + 2, 17)}g}"
             table.add_row(Text(figure.what), figure.printed, ours, Text(told_verdict(figure)))
-        out.print(table)
+        print_table(table)
     for remark in comparison.remarks:
         say(f"  - {remark}")
     if comparison.long_run:
@@ -149,7 +165,7 @@ def print_long_run(run: LongRun) -> None:
     for name, share in QUANTILES.items():
         values = [np.quantile(each, share) for each in (run.mse, run.as_in_the_text, run.scaled_right)]
         table.add_row(name, f"{values[0]:.3g}", f"{values[1]:.8f}", f"{values[2]:.8f}")
-    out.print(table)
+    print_table(table)
     stuck = run.mse[run.stuck]
     if len(stuck):
         say(f"  {len(stuck)} of {len(run.mse)} runs are stuck, at a median mse of {np.median(stuck):.3g}.")
@@ -206,7 +222,7 @@ def chosen_predictor(values: Mapping[str, Any]) -> "Predictor":
 
 def sync_store(words: Sequence[str]) -> None:
     """Sends what waits for a store, and ends there what a process that is gone has left RUNNING."""
-    from pipeline.address import store_uri
+    from pipeline.address import check_scheme, store_uri
     from pipeline.outbox import Outbox
     from pipeline.sinks import open_sink, translated
     from pipeline.sync import send_waiting
@@ -215,6 +231,7 @@ def sync_store(words: Sequence[str]) -> None:
     values = key_values(words)
     check_keys(values, ("tracking.uri",))
     uri = store_uri(values.get("tracking.uri"))
+    check_scheme(uri)
     outbox = Outbox(uri)
     waiting = len(outbox.waiting())
     if not waiting:
@@ -301,7 +318,7 @@ def prune_store(words: Sequence[str], delete: bool, killed: bool) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for waste in found:
         table.add_row(waste.about, f"{len(waste.run_ids):,}", f"{len(waste.folders):,}", f"{short(waste.bytes)}B")
-    out.print(table)
+    print_table(table)
     if not delete:
         say("Nothing was deleted: `seedbed prune --delete` does it, for good.")
         return

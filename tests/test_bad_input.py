@@ -213,6 +213,17 @@ BAD = [
     ("sweep --cfg job", "--cfg is for a single run: use `seedbed train` with only one of --multirun, --cfg."),
     ("foo", "No such command 'foo': see `seedbed --help`."),
     ("--foo", "No such option '--foo': see `seedbed --help`."),
+    # other verbs
+    ("compare --most 0", "Invalid value for '--most': 0 is not in the range x>=1: see `seedbed compare --help`."),
+    ("compare sweep=", "sweep= has no value: give it one, or leave the word out."),
+    ("compare by=", "by= has no value: give it one, or leave the word out."),
+    ("list foo", "Got unexpected extra argument (foo): see `seedbed list --help`."),
+    ("sync tracking.uri=foo", f"tracking.uri is foo, but it must be {URI}."),
+    ("diff one", "Two run ids are needed, as in `seedbed diff RUN_ID RUN_ID`, but there is 1."),
+    (
+        "train data=csv data.path=. data.target=[a]",
+        "data.path is ., but it must be a file whose name ends in .csv or .parquet.",
+    ),
     # sweeps: one bad job, and nothing trains
     ("sweep seed=0,1,-1", f"job 2 of the sweep (seed=-1): seed is -1, but it must be {SEED}."),
     ("sweep seed=0,abc", f"job 1 of the sweep (seed=abc): seed is abc, but it must be {SEED}."),

@@ -111,7 +111,7 @@ def test_optuna_finds_a_learning_rate(empty_store: Path) -> None:
     trials = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=20", "hydra.sweeper.n_jobs=10")
     done = seedbed("sweep", *trials, "training.learning_rate=tag(log,interval(0.01,10))", *WORDS, cwd=empty_store)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Sweep exam: 10 runs; 1 stacks to train.") == 2
+    assert done.stdout.count("Sweep exam: 10 runs; 1 stack to train.") == 2
     (parent,), runs = kept(empty_store)
     assert (parent.info.status, parent.data.metrics["sweep/trained"]) == ("FINISHED", 20)
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}

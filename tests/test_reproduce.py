@@ -232,7 +232,7 @@ def test_runs_differ_in_what_they_differ_in(store: Path, capsys: pytest.CaptureF
         (["reproduce", "sweep=nothing"], "There is no sweep nothing in"),
         (["reproduce", "run=1", "sweep=2"], "Choose by run= or by sweep= and experiment=, not both."),
         (["reproduce", "--sample", "0"], "--sample"),
-        (["diff", "one"], "Name two runs by their ids: 1 were given."),
+        (["diff", "one"], "Two run ids are needed, as in `seedbed diff RUN_ID RUN_ID`, but there is 1."),
         (["diff", "one", "other"], "run=one cannot be read from"),
     ],
 )

@@ -17,10 +17,25 @@ class Verb(click.Command):
             formatter.write(f"  {line}".rstrip() + "\n")
 
 
+ROOMS = {"training": "Train", "results": "Results", "proof": "Proofs", "stores": "Stores"}
+
+
 class Verbs(Verb, click.Group):
-    """The verbs."""
+    """The verbs, listed by the module that they stand in."""
 
     command_class = Verb
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what each verb does in a whole sentence; click would cut it to one line."""
+        for room, heading in ROOMS.items():
+            verbs = {name: verb for name, verb in self.commands.items() if told_room(verb) == room}
+            with formatter.section(heading):
+                formatter.write_dl([(name, (verb.help or "").split("\n")[0]) for name, verb in verbs.items()])
+
+
+def told_room(verb: click.Command) -> str:
+    """The module that a verb stands in."""
+    return getattr(verb.callback, "__module__", "").rpartition(".")[2]
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import html
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,7 +61,8 @@ def draw(name: str, about: str, width: float, height: float, paint: Callable[[Fi
     those who cannot see it what it shows. The file has a background of its own, light or dark as the viewer likes.
     """
     content = io.StringIO()
-    with style(), np.errstate(over="ignore"):  # the margin above 1e308 on a log axis
+    with style(), np.errstate(over="ignore"), warnings.catch_warnings():  # the margin above 1e308 on a log axis
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # text is the viewer's to draw
         figure = Figure(figsize=(width, height), layout="constrained")
         paint(figure)
         FigureCanvasSVG(figure).print_svg(content, metadata=METADATA)  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """The comparison in the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,9 +11,18 @@ from rich.text import Text
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.results import Results
 from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
-from pipeline.console import out, say
+from pipeline.console import MOST_WIDE, out, print_table, say, widest
 
 WIDE = 120  # characters
+GAP = 2  # between the columns of a narrow table
+FOLDED = 24  # of a text at least so much of a line, if it is folded
+# What a narrow terminal has no room for goes in this order; what is left is the least that says which cell is best.
+SPARE = (
+    *("its 95 %", "best loss, iqm", "mean", "of seed", "worst", "seeds needed", "p corrected"),
+    *("median", "diverged", "runs", "reached", "95 % interval", "updates"),
+)
+
+Columns = Mapping[str, Sequence[str]]
 
 
 def print_all(results: Results, found: Comparison, cells: pd.DataFrame, most: int) -> None:
@@ -34,14 +43,10 @@ def print_cells(found: Comparison, cells: pd.DataFrame, most: int) -> None:
     names = short_keys(keys)
     title = f"{words.capitalize()} of {counted(len(cells), noun)} over their seeds"
     table = new_table(title)
-    for name in names:
-        table.add_column(name, overflow="fold")
-    columns = figures(found, cells)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for _, row in cells[:most].iterrows():
-        table.add_row(*(Text(level(row[key])) for key in keys), *(tell(row) for tell in columns.values()))
-    out.print(table)
+    shown = cells[:most]
+    levels = {name: [level(value) for value in shown[key]] for name, key in zip(names, keys, strict=True)}
+    add_columns(table, levels, figures(found, shown))
+    print_table(table)
     rest(len(cells), most, noun)
     if cells["too_few"].any():
         say("Fewer than 10 seeds in some: their intervals are too narrow to be trusted.")
@@ -49,11 +54,37 @@ def print_cells(found: Comparison, cells: pd.DataFrame, most: int) -> None:
         say("Updates: what half of the runs need to reach the threshold, to the next kept point of their curves.")
 
 
-def figures(found: Comparison, cells: pd.DataFrame) -> dict[str, Callable[["pd.Series[Any]"], str]]:
-    """The columns behind the keys: how each is told of a row. Best losses only where one is not the final loss.
+def add_columns(table: Table, texts: Columns, figures: Columns) -> None:
+    """Fills a table with columns of text, which may be folded, and of as many figures as a terminal has room for."""
+    figures = dict(figures)
+    for name in SPARE:
+        if out.is_terminal and width_of(texts, FOLDED) + width_of(figures, MOST_WIDE) >= out.width:
+            figures.pop(name, None)
+    for name, cells in texts.items():
+        table.add_column(name, overflow="fold", min_width=min(FOLDED, widest_of(name, cells)))
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in zip(*texts.values(), *figures.values(), strict=True):
+        table.add_row(*map(Text, row))
 
-    A narrow terminal gets the most important ones.
-    """
+
+def width_of(columns: Columns, most: int) -> int:
+    """The characters that columns of a narrow table take, if none takes more than `most`."""
+    return sum(min(most, widest_of(name, cells)) + GAP for name, cells in columns.items())
+
+
+def widest_of(name: str, cells: Sequence[str]) -> int:
+    """The characters of a column's widest cell, its name included."""
+    return max(map(widest, (name, *cells)))
+
+
+def told(rows: pd.DataFrame, columns: Mapping[str, Callable[["pd.Series[Any]"], str]]) -> Columns:
+    """What is told of each row, column by column."""
+    return {name: [tell(row) for _, row in rows.iterrows()] for name, tell in columns.items()}
+
+
+def figures(found: Comparison, cells: pd.DataFrame) -> Columns:
+    """The columns behind the keys. Best losses only where one is not the final loss."""
     columns: dict[str, Callable[[pd.Series[Any]], str]] = {
         "runs": lambda row: f"{row['n']:,}",
         "median": lambda row: digits(row["median"]),
@@ -64,16 +95,13 @@ def figures(found: Comparison, cells: pd.DataFrame) -> dict[str, Callable[["pd.S
         "of seed": lambda row: str(row["worst_seed"]),
         "diverged": lambda row: f"{row['diverged'] / row['n']:.0%}" if row["n"] else "-",
     }
-    if out.width < WIDE:
-        for name in ("median", "mean", "worst", "of seed"):
-            del columns[name]
-    elif found.metric.name != "best_loss" and not cells["best_iqm"].equals(cells["iqm"]):
+    if found.metric.name != "best_loss" and not cells["best_iqm"].equals(cells["iqm"]):
         columns["best loss, iqm"] = lambda row: digits(row["best_iqm"])
         columns["its 95 %"] = lambda row: span(row["best_low"], row["best_high"])
     if "updates_needed" in cells:
         columns["reached"] = lambda row: f"{row['reached']:,} of {row['n']:,}"
         columns["updates"] = lambda row: digits(row["updates_needed"], "never")
-    return columns
+    return told(cells, columns)
 
 
 def new_table(title: str) -> Table:
@@ -96,15 +124,9 @@ def print_against(found: Comparison, most: int) -> None:
         "told": lambda row: "yes" if row["told"] else "no",
         "seeds needed": lambda row: "" if pd.isna(row["seeds_needed"]) else digits(row["seeds_needed"], "> 10,000"),
     }
-    if out.width < WIDE:
-        del columns["p corrected"], columns["seeds needed"]
     shown = new_table(f"{found.verdicts.best} against the others")
-    shown.add_column("other", overflow="fold")
-    for name in columns:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for _, row in table[:most].iterrows():
-        shown.add_row(Text(row["label"]), *(tell(row) for tell in columns.values()))
-    out.print(shown)
+    add_columns(shown, {"other": list(table["label"][:most])}, told(table[:most], columns))
+    print_table(shown)
     rest(len(table), most, "groups" if found.by else "cells")
 
 
@@ -117,7 +139,7 @@ def print_map(found: Comparison, medians: pd.DataFrame) -> None:
         table.add_column(str(name), justify="right", no_wrap=True)
     for row in medians.itertuples(index=False, name=None):
         table.add_row(Text(level(row[0])), *map(digits, row[1:]))
-    out.print(table)
+    print_table(table)
 
 
 def print_effects(found: Comparison) -> None:

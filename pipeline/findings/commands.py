@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.address import store_uri
 from pipeline.checks import shown
 from pipeline.compare.results import Selection, read_results
-from pipeline.console import hushed, out, say
+from pipeline.console import hushed, print_table, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.files import add_files
 from pipeline.findings.arms import Evidence, table_of
@@ -92,4 +92,4 @@ def print_found(chosen: Sequence[Finding], found: dict[str, Found]) -> None:
         one = found[finding.name]
         same = "SAME" if one.verdict == finding.verdict else "DIFFERENT"
         table.add_row(*(Text(text) for text in (finding.name, one.told, one.winner, same)))
-    out.print(table)
+    print_table(table)

@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.address import store_uri
 from pipeline.compare.commands import texted
 from pipeline.compare.results import Selection, read_results
-from pipeline.console import Display, counted, out, say
+from pipeline.console import Display, counted, print_table, say
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.kept import KeptRun
 from pipeline.prove.again import Proof, prove
@@ -70,7 +70,7 @@ def print_proofs(proofs: Sequence[Proof]) -> None:
     shown = sorted(proofs, key=lambda proof: proof.is_identical)[:MOST_LISTED]
     for proof in shown:
         table.add_row(proof.run_id, Text(proof.name), verdict(proof), proof.digest)
-    out.print(table)
+    print_table(table)
     if len(proofs) > len(shown):
         say(f"... and {len(proofs) - len(shown):,} more")
     for remark in dict.fromkeys(line for proof in proofs if proof.is_identical for line in proof.why):
@@ -93,7 +93,8 @@ def diff(words: Sequence[str]) -> None:
     values = key_values([word for word in words if "=" in word])
     check_keys(values, ("tracking.uri",))
     if len(run_ids) != 2:
-        raise UserError(f"Name two runs by their ids: {len(run_ids)} were given.")
+        told = "is 1" if len(run_ids) == 1 else f"are {len(run_ids)}"
+        raise UserError(f"Two run ids are needed, as in `seedbed diff RUN_ID RUN_ID`, but there {told}.")
     reader = open_reader(values)
     lines = differences(*(reader.run(run_id) for run_id in run_ids))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -102,6 +103,6 @@ def diff(words: Sequence[str]) -> None:
     for line in lines:
         table.add_row(line.part, *map(Text, (line.what, line.one, line.other)))
     if lines:
-        out.print(table)
+        print_table(table)
     alike = parts_alike(lines)
     say(f"The same: {', '.join(alike)}." if alike else "Nothing is the same.")
