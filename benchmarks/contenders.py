@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks import peers, plain
 from benchmarks.plain import sigmoid
 from benchmarks.tasks import Array, Task, Training, last_point
-from pipeline.layout import layout_of
-from pipeline.network import Rule, Weights
-from pipeline.pace import Pace, best_width
-from pipeline.train import Problem, Trajectory, train
+from pipeline.numerics.layout import layout_of
+from pipeline.numerics.network import Rule, Weights
+from pipeline.numerics.pace import Pace, best_width
+from pipeline.numerics.train import Problem, Trajectory, train
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from benchmarks.commands import SEEDBED, TINY, watched
 from benchmarks.processes import CrashError, run
 from pipeline.errors import UserError
-from pipeline.ui import HOST, free_port, server
+from pipeline.servers.ui import HOST, free_port, server
 
 EPOCHS = 1000
 STORE = "mlflow.db"

@@ -4,8 +4,8 @@ import itertools
 import json
 from dataclasses import dataclass
 
-from pipeline.layout import layout_of
-from pipeline.pace import WIDTHS, Pace, best_width, seconds_per_update
+from pipeline.numerics.layout import layout_of
+from pipeline.numerics.pace import WIDTHS, Pace, best_width, seconds_per_update
 
 
 @dataclass(frozen=True)

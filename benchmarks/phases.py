@@ -19,12 +19,12 @@ T = TypeVar("T")
 # Where phases begin and end. `run` is what the driver does while runs train, and with workers the wait for them;
 # `workers` is their start and end, of a cluster above all.
 STAMPS = (
-    ("pipeline.launcher", "Jobs", "runs", "compose"),
+    ("pipeline.application.launcher", "Jobs", "runs", "compose"),
     ("pipeline.session", "", "make_plan", "plan"),
     ("pipeline.session", "Parent", "run", "run"),
-    ("pipeline.plan", "", "executor_of", "workers"),
-    ("pipeline.cluster", "Cluster", "__exit__", "workers"),
-    ("pipeline.executor", "", "train_here", "train"),
+    ("pipeline.planning.plan", "", "executor_of", "workers"),
+    ("pipeline.training.cluster", "Cluster", "__exit__", "workers"),
+    ("pipeline.training.executor", "", "train_here", "train"),
     ("pipeline.session", "Parent", "_close", "close"),
     ("pipeline.session", "Parent", "conclude", "compare"),
 )

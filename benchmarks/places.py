@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.processes import run
-from pipeline.postgres import HOST, USER, Cluster, check_driver
-from pipeline.server import DATABASE_PORT
-from pipeline.ui import FIRST_PORT, free_port, server
+from pipeline.servers.postgres import HOST, USER, Cluster, check_driver
+from pipeline.servers.server import DATABASE_PORT
+from pipeline.servers.ui import FIRST_PORT, free_port, server
 
 MAKE_STORE = "import mlflow; mlflow.search_experiments()"  # as whoever uses MLflow gets it
-PREPARE = "import os; from pipeline.database import prepare; prepare(os.environ['MLFLOW_TRACKING_URI'])"
+PREPARE = "import os; from pipeline.store.database import prepare; prepare(os.environ['MLFLOW_TRACKING_URI'])"
 
 
 @dataclass(frozen=True)

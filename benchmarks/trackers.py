@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmarks.places import Place
 from benchmarks.worker import answering
-from pipeline.address import absolute
+from pipeline.composing.experiment import compose_run
 from pipeline.config import TrackingConfig
 from pipeline.environment import environment
-from pipeline.experiment import compose_run
 from pipeline.identity import Run, make_run
-from pipeline.plan import TagsOf, tags_for
-from pipeline.record import Record, make_record
-from pipeline.sink import described
-from pipeline.stack import Result, train_stack
+from pipeline.planning.plan import TagsOf, tags_for
+from pipeline.results.record import Record, make_record
+from pipeline.store.address import absolute
+from pipeline.store.sink import described
+from pipeline.training.stack import Result, train_stack
 
 if TYPE_CHECKING:
-    from pipeline.api import Metric, MlflowClient
+    from pipeline.store.api import Metric, MlflowClient
 
 WARMING = 1  # runs before the clock starts: connections, the data set, MLflow's own caches
 
@@ -72,7 +72,7 @@ def trained(runs: int, updates: int) -> Batch:
 @contextlib.contextmanager
 def seedbed(place: Place) -> Iterator[Keep]:
     """Seedbed's store with the sink that it chooses for the address."""
-    from pipeline.track import Store
+    from pipeline.store.track import Store
 
     with Store(tracking(place), unexpected) as store:
         yield lambda batch: written(batch, store.write([run.fingerprint for run in batch.runs], batch.record))
@@ -81,8 +81,8 @@ def seedbed(place: Place) -> Iterator[Keep]:
 @contextlib.contextmanager
 def seedbed_client(place: Place) -> Iterator[Keep]:
     """Seedbed's store on a database that it does not know the tables of: the same, through MLflow's client."""
-    from pipeline.client import ClientSink
-    from pipeline.track import Store
+    from pipeline.store.client import ClientSink
+    from pipeline.store.track import Store
 
     with Store(tracking(place), unexpected) as store:
         store.sink.close()
@@ -122,8 +122,8 @@ def mlflow_client(log_points: Callable[..., None]) -> Tracker:
 
     @contextlib.contextmanager
     def opened(place: Place) -> Iterator[Keep]:
-        from pipeline.api import Metric, MlflowClient, Param
-        from pipeline.client import dataset_input
+        from pipeline.store.api import Metric, MlflowClient, Param
+        from pipeline.store.client import dataset_input
 
         client = MlflowClient(place.uri)
         experiment = client.create_experiment(place.experiment, folder_uri(place))
@@ -149,8 +149,8 @@ def mlflow_fluent(place: Place) -> Iterator[Keep]:
     """MLflow as its tutorials show it: a run at a time, log_metric for every point."""
     import mlflow
 
-    from pipeline.api import MlflowClient
-    from pipeline.client import dataset_input
+    from pipeline.store.api import MlflowClient
+    from pipeline.store.client import dataset_input
 
     mlflow.set_tracking_uri(place.uri)
     mlflow.create_experiment(place.experiment, folder_uri(place))

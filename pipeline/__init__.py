@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.errors import UserError
-    from pipeline.estimator import SeedbedClassifier, SeedbedRegressor
-    from pipeline.notebook import fit, sweep
+    from pipeline.python.estimator import SeedbedClassifier, SeedbedRegressor
+    from pipeline.python.notebook import fit, sweep
 
 __version__ = "0.1.0"
 __all__ = ["SeedbedClassifier", "SeedbedRegressor", "UserError", "fit", "sweep"]

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.activations import HIDDEN, OUTPUT
 from pipeline.credentials import public_text
 from pipeline.errors import UserError
-from pipeline.losses import LOSSES, RAW_SUMS
-from pipeline.optimizer import OPTIMIZERS, SCHEDULES
+from pipeline.numerics.activations import HIDDEN, OUTPUT
+from pipeline.numerics.losses import LOSSES, RAW_SUMS
+from pipeline.numerics.optimizer import OPTIMIZERS, SCHEDULES
 
 SCALINGS = ("none", "max", "divide", "standard")
 BUNDLED = ("digits",)

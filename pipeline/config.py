@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.activations import HIDDEN, OUTPUT
 from pipeline.checks import (
     BUNDLED,
     DERIVATIVES,
@@ -42,8 +41,9 @@ from pipeline.checks import (
 from pipeline.credentials import hidden, public_uri
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
-from pipeline.losses import LOSSES, NEEDS, RAW_SUMS
-from pipeline.optimizer import OPTIMIZERS, SCHEDULES
+from pipeline.numerics.activations import HIDDEN, OUTPUT
+from pipeline.numerics.losses import LOSSES, NEEDS, RAW_SUMS
+from pipeline.numerics.optimizer import OPTIMIZERS, SCHEDULES
 
 MOST_FILLED = 1000
 FILLED: dict[tuple[int, str], tuple[Any, Any]] = {}  # sections as they were given, and with what suits the data

@@ -16,9 +16,9 @@ from pipeline.config import DataConfig, InitConfig, RunConfig, TrainingConfig
 from pipeline.credentials import PREFIX, public_text, public_uri
 from pipeline.data import Dataset, make_dataset
 from pipeline.errors import UserError
-from pipeline.layout import layout_of
-from pipeline.losses import OF_SHARES, RAW_SUMS
-from pipeline.network import Mode
+from pipeline.numerics.layout import layout_of
+from pipeline.numerics.losses import OF_SHARES, RAW_SUMS
+from pipeline.numerics.network import Mode
 from pipeline.paths import PACKAGE
 from pipeline.sample import Sample, sample_of
 

@@ -12,7 +12,7 @@ from numpy.random import PCG64, Generator, RandomState  # here: Ctrl-C while Num
 from numpy.typing import NDArray
 
 from pipeline.config import InitConfig
-from pipeline.network import Weights
+from pipeline.numerics.network import Weights
 
 Array = NDArray[np.float64]
 

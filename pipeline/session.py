@@ -10,7 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingConfig
-from pipeline.console import (
+from pipeline.credentials import public_uri
+from pipeline.data import unfitting_names
+from pipeline.errors import FailedRunsError, UserError
+from pipeline.identity import Run, is_secret, is_slow
+from pipeline.planning.console import (
     MOST_PREDICTIONS,
     Display,
     counted,
@@ -22,24 +26,31 @@ from pipeline.console import (
     say,
     warn,
 )
-from pipeline.credentials import public_uri
-from pipeline.data import unfitting_names
-from pipeline.errors import FailedRunsError, UserError
-from pipeline.identity import Run, is_secret, is_slow
-from pipeline.plan import FAILED, FOUND, PARENT, TRAINED, Outcome, Plan, execute, git_tags, make_plan, updates_to_make
-from pipeline.preview import preview
-from pipeline.record import predictions
-from pipeline.tally import parent_files, sweep_metrics
+from pipeline.planning.plan import (
+    FAILED,
+    FOUND,
+    PARENT,
+    TRAINED,
+    Outcome,
+    Plan,
+    execute,
+    git_tags,
+    make_plan,
+    updates_to_make,
+)
+from pipeline.planning.preview import preview
+from pipeline.planning.tally import parent_files, sweep_metrics
+from pipeline.results.record import predictions
 
 if TYPE_CHECKING:
-    from pipeline.track import Glance, Store
+    from pipeline.store.track import Glance, Store
 
 
 def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: bool) -> "Store | None":
     """The store that a config asks for, until the end of `stack`, or None for `tracking=none`."""
     if tracking.uri is None:
         return None
-    from pipeline.track import Store
+    from pipeline.store.track import Store
 
     return stack.enter_context(Store(tracking, warn, force))
 
@@ -167,7 +178,7 @@ def glance(tracking: TrackingConfig) -> "Glance | None":
     """Who knows what is finished where a config's runs go, without making a store; None for `tracking=none`."""
     if tracking.uri is None:
         return None
-    from pipeline.track import Glance
+    from pipeline.store.track import Glance
 
     return Glance(tracking, warn)
 
@@ -325,7 +336,7 @@ def question_of(words: Sequence[str]) -> str:
     chosen = dict(word.partition("=")[::2] for word in words).get("experiment", "")
     if not chosen:
         return ""
-    from pipeline.experiment import experiment_files, opening
+    from pipeline.composing.experiment import experiment_files, opening
 
     return opening(experiment_files()[chosen]).get("Question", "") if chosen in experiment_files() else ""
 

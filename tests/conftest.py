@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import exit_code
-from pipeline.database import ENGINES
+from pipeline.store.database import ENGINES
 from tests.postgres import postgres  # noqa: F401  # a fixture: all tests find it here
 
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training.epochs=5,40", "training.metrics=[mse]")

@@ -14,13 +14,13 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from pipeline.config import InitConfig, RunConfig
-from pipeline.executor import make_executor, train_stacks
 from pipeline.identity import Run, code_digest, make_run
 from pipeline.initial import initial_weights
-from pipeline.layout import LANES, MOST_BLAS_TERMS, matmul
-from pipeline.program import Array
-from pipeline.sigmoid import sigmoid
-from pipeline.stack import Result, make_stacks
+from pipeline.numerics.layout import LANES, MOST_BLAS_TERMS, matmul
+from pipeline.numerics.program import Array
+from pipeline.numerics.sigmoid import sigmoid
+from pipeline.training.executor import make_executor, train_stacks
+from pipeline.training.stack import Result, make_stacks
 
 Digests = dict[str, dict[str, str]]  # what was computed, its parts, their digests
 

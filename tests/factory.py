@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import DataConfig, InitConfig, NetworkConfig, RunConfig, TrackingConfig, TrainingConfig
 from pipeline.identity import Run, make_run
-from pipeline.network import Weights
-from pipeline.record import npz, weight_arrays
-from pipeline.stack import Result, make_stacks, train_stack
+from pipeline.numerics.network import Weights
+from pipeline.results.record import npz, weight_arrays
+from pipeline.training.stack import Result, make_stacks, train_stack
 
 Array = NDArray[np.float64]
 

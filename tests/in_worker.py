@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import points, train
-from pipeline.continuing import Starts
-from pipeline.executor import BLAS_THREADS, LIVE, PROGRESS, train_here
 from pipeline.identity import Run
-from pipeline.points import Glimpse, Points
-from pipeline.stack import Result
+from pipeline.numerics import train
+from pipeline.training import points
+from pipeline.training.continuing import Starts
+from pipeline.training.executor import BLAS_THREADS, LIVE, PROGRESS, train_here
+from pipeline.training.points import Glimpse, Points
+from pipeline.training.stack import Result
 
 DEADLY = 3  # units of the hidden layer
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.experiment import compose_run, swept, swept_values
+from pipeline.composing.experiment import compose_run, swept, swept_values
 from pipeline.identity import Run, make_run
-from pipeline.published import tutorials
+from pipeline.verbs.published import tutorials
 from tests.digests import CORE, Digests, answer, dispatched
 from tests.factory import rows, run
 

@@ -2,7 +2,7 @@
 
 import socket
 
-from pipeline.ui import HOST
+from pipeline.servers.ui import HOST
 
 
 def own_port() -> int:

@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.postgres import HOST, USER, Cluster, account, check_driver, program
+from pipeline.servers.postgres import HOST, USER, Cluster, account, check_driver, program
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")

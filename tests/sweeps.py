@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.database import close_connections, prepare
-from pipeline.outbox import Outbox
-from pipeline.postgres import HOST
-from pipeline.ui import server
+from pipeline.servers.postgres import HOST
+from pipeline.servers.ui import server
+from pipeline.store.database import close_connections, prepare
+from pipeline.store.outbox import Outbox
 from tests.conftest import in_process, shared
 from tests.test_executor import TWO, session
 
@@ -25,7 +25,7 @@ WORDS = (
     *("training.metrics=[mse]", "tracking.experiment=killed"),
 )
 RUNS = 64
-LIVE = "import pipeline.points\npipeline.points.LIVE_SECONDS = 0.2\n"  # else nothing this short is ever RUNNING
+LIVE = "import pipeline.training.points\npipeline.training.points.LIVE_SECONDS = 0.2\n"  # else nothing this short is ever RUNNING
 
 
 @dataclass(frozen=True)

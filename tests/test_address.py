@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
 from pipeline.errors import UserError
-from pipeline.postgres import USER
+from pipeline.servers.postgres import USER
+from pipeline.store.address import absolute, check_login, check_uri, database_file, first_cause, in_time, is_database
 from tests.ports import own_port
 from tests.postgres import Server
 

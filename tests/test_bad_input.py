@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiment import experiment_files
-from pipeline.words import MOST_JOBS
+from pipeline.application.words import MOST_JOBS
+from pipeline.composing.experiment import experiment_files
 from tests.conftest import in_process, seedbed
 
 SEED = "a whole number from 0 to 4294967295"

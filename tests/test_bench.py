@@ -26,9 +26,9 @@ from benchmarks.trackers import BATCH, CLIENT, EACH, FLUENT, SEEDBED, TRACKERS, 
 from benchmarks.tracking import ROWS, Cost, Tracking
 from benchmarks.training import TOLERANCE, Timing, Training, relative_difference
 from benchmarks.verdict import GOALS, MET, MISSED, UNKNOWN, Results, judge
-from pipeline.api import MlflowClient
+from pipeline.composing.experiment import compose_run
 from pipeline.errors import UserError
-from pipeline.experiment import compose_run
+from pipeline.store.api import MlflowClient
 
 ROOT = Path(__file__).parents[1]
 DATA = {"4-1-1": "happiness", "2-3-1": "exam", "3-4-1": "cat_shop", "3-4-5-1": "first_column"}

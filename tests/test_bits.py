@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.identity import NUMERICS_CODE
-from pipeline.network import Pass, Rule, Stack, predict
-from pipeline.optimizer import OptimizerRule
+from pipeline.numerics.network import Pass, Rule, Stack, predict
+from pipeline.numerics.optimizer import OptimizerRule
+from pipeline.numerics.sigmoid import sigmoid
 from pipeline.paths import PACKAGE
-from pipeline.record import prediction_arrays, prediction_columns, weight_arrays
-from pipeline.sigmoid import sigmoid
-from pipeline.stack import make_stacks, train_stack
+from pipeline.results.record import prediction_arrays, prediction_columns, weight_arrays
+from pipeline.training.stack import make_stacks, train_stack
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, shares, stacked
 
 # NumPy operations whose every bit IEEE 754 fixes: one rounding each, or none; sums over the first axis are plain adds.

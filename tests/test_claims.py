@@ -16,15 +16,16 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from pipeline import claims, plan, track
-from pipeline.claims import CLAIM, FILE, Claims, parsed
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
-from pipeline.plan import looked_at
-from pipeline.sink import Change, Kept, Sink
-from pipeline.sinks import open_sink
-from pipeline.track import Store
-from pipeline.ui import server
+from pipeline.planning import plan
+from pipeline.planning.plan import looked_at
+from pipeline.servers.ui import server
+from pipeline.store import claims, track
+from pipeline.store.claims import CLAIM, FILE, Claims, parsed
+from pipeline.store.sink import Change, Kept, Sink
+from pipeline.store.sinks import open_sink
+from pipeline.store.track import Store
 from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import Seen, finished, seen, statuses
@@ -264,7 +265,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 # 3 s of silence are enough, where nobody is so busy that a sign of life comes later.
-QUICK = "import pipeline.claims\npipeline.claims.BEAT, pipeline.claims.SILENCE = 0.3, 3.0\n"
+QUICK = "import pipeline.store.claims\npipeline.store.claims.BEAT, pipeline.store.claims.SILENCE = 0.3, 3.0\n"
 
 
 def parents(command: Command) -> dict[str, Seen]:

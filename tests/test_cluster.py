@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import cluster
-from pipeline import worker as on_worker
-from pipeline.cluster import MOST_LOST, Cluster, make_cluster, told
 from pipeline.errors import UserError
-from pipeline.executor import WorkerDiedError, share_out, train_stacks
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
-from pipeline.plan import executor_of, make_plan
-from pipeline.pools import Pool, await_file, hand_over, reached
-from pipeline.stack import Result, train_stack
-from pipeline.worker import aligned, check_passport, passport
+from pipeline.planning.plan import executor_of, make_plan
+from pipeline.training import cluster
+from pipeline.training import worker as on_worker
+from pipeline.training.cluster import MOST_LOST, Cluster, make_cluster, told
+from pipeline.training.executor import WorkerDiedError, share_out, train_stacks
+from pipeline.training.pools import Pool, await_file, hand_over, reached
+from pipeline.training.stack import Result, train_stack
+from pipeline.training.worker import aligned, check_passport, passport
 from tests.conftest import seedbed
 from tests.factory import CAT_SHOP, run
 from tests.ports import own_port

@@ -12,8 +12,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run, make_run
-from pipeline.network import Stack
-from pipeline.stack import make_stacks, train_stack
+from pipeline.numerics.network import Stack
+from pipeline.training.stack import make_stacks, train_stack
 from tests.conftest import seedbed
 from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, bits, config, rows, run
 

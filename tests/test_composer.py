@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline.compose import register, run_config
-from pipeline.composer import Composer
+from pipeline.composing.compose import register, run_config
+from pipeline.composing.composer import Composer
 from pipeline.config import RunConfig
 from pipeline.paths import find
 from tests.factory import PROPERTY

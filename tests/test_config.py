@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.checks import TAKES, is_number, shown, wrong_value
-from pipeline.compose import SECTIONS
+from pipeline.composing.compose import SECTIONS
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from tests.factory import PROPERTY, config, run

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import points
-from pipeline import stack as stacks
-from pipeline import train as training
-from pipeline.continuing import Start, Starts, start_of, trajectory_digest
-from pipeline.executor import make_executor, rough_seconds, share_out, train_stacks
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run, make_run
-from pipeline.points import Glimpse, curve_steps
-from pipeline.stack import Result, make_stacks, train_stack, updates_of
+from pipeline.numerics import train as training
+from pipeline.training import points
+from pipeline.training import stack as stacks
+from pipeline.training.continuing import Start, Starts, start_of, trajectory_digest
+from pipeline.training.executor import make_executor, rough_seconds, share_out, train_stacks
+from pipeline.training.points import Glimpse, curve_steps
+from pipeline.training.stack import Result, make_stacks, train_stack, updates_of
 from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, bits, rows, run
 
 Array = NDArray[np.float64]
@@ -280,7 +280,7 @@ def test_the_digest_of_a_trajectory_leaves_the_epochs_out_and_nothing_else(monke
     for change in ({"seed": 1}, {"learning_rate": 0.1}, {"metrics": ["mse"]}, {"numerics": "fast"}, {"hidden": [5]}):
         assert trajectory_digest(run(**change)) != trajectory_digest(one)
     before = trajectory_digest(one)
-    monkeypatch.setattr("pipeline.continuing.code_digest", lambda: "other code")
+    monkeypatch.setattr("pipeline.training.continuing.code_digest", lambda: "other code")
     assert trajectory_digest(one) != before
 
 

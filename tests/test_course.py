@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.random import PCG64, Generator, SeedSequence
 
-from pipeline.course import shuffled
 from pipeline.identity import Run
-from pipeline.layout import Parameters, RunsLast
-from pipeline.optimizer import Optimizer, OptimizerRule
-from pipeline.program import execute
-from pipeline.stack import Result, make_stacks, stack_key, train_stack
+from pipeline.numerics.course import shuffled
+from pipeline.numerics.layout import Parameters, RunsLast
+from pipeline.numerics.optimizer import Optimizer, OptimizerRule
+from pipeline.numerics.program import execute
+from pipeline.training.stack import Result, make_stacks, stack_key, train_stack
 from tests.factory import bits, rows, run, shares
 
 LAYOUTS = ["runs_last", "runs_first"]

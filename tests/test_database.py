@@ -16,7 +16,8 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
-from pipeline.database import (
+from pipeline.errors import UserError
+from pipeline.store.database import (
     REVISION,
     check_revision,
     is_network,
@@ -29,7 +30,6 @@ from pipeline.database import (
     tune_connections,
     use_wal,
 )
-from pipeline.errors import UserError
 from tests.conftest import seedbed
 from tests.postgres import Server
 
@@ -166,7 +166,7 @@ def test_after_a_sweep_a_plain_copy_is_whole_and_the_planner_knows_the_tables(em
 def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     shutil.copy(store / "mlflow.db", file)
-    code = f"from pipeline.database import *; prepare('sqlite:///{file}')\n"
+    code = f"from pipeline.store.database import *; prepare('sqlite:///{file}')\n"
     code += f"from mlflow import MlflowClient; MlflowClient('sqlite:///{file}').create_run('0')"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
@@ -176,7 +176,7 @@ def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, 
 def test_a_locked_database_is_not_settled_and_nobody_is_told(
     empty_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.database.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.store.database.SETTLE_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(empty_store / "mlflow.db", isolation_level=None)) as connection:
         connection.execute("DROP TABLE IF EXISTS sqlite_stat4")
         connection.execute("DELETE FROM sqlite_stat1")
@@ -242,7 +242,7 @@ def test_twelve_processes_that_start_at_once_on_a_new_store_all_succeed(tmp_path
     assert names(tmp_path) == {"mlflow.db", "mlflow-artifacts"}
 
 
-BUILD = "import sys; from pathlib import Path; from pipeline.database import *; make_database(Path(sys.argv[1]))"
+BUILD = "import sys; from pathlib import Path; from pipeline.store.database import *; make_database(Path(sys.argv[1]))"
 
 
 @pytest.mark.slow
@@ -271,7 +271,7 @@ def test_killed_builders_leave_nothing_that_the_next_start_cannot_clear_away(tmp
 def test_several_processes_that_start_at_once_on_a_new_postgresql_database_make_one_store(postgres: Server) -> None:
     uri = postgres.new_database()
     assert not is_store(uri)
-    code = f"from pipeline.database import *; prepare('{uri}')"
+    code = f"from pipeline.store.database import *; prepare('{uri}')"
     words = [sys.executable, "-c", code]
     starting = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     told = [process.communicate(timeout=120)[1] for process in starting]

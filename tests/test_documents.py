@@ -18,9 +18,9 @@ import pytest
 
 from benchmarks.__main__ import main as bench
 from pipeline.cli import cli
-from pipeline.experiment import experiment_files
+from pipeline.composing.experiment import experiment_files
 from pipeline.findings.declared import findings
-from pipeline.published import tutorials
+from pipeline.verbs.published import tutorials
 from tests.conftest import in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
 from tests.test_make import make

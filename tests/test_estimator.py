@@ -200,6 +200,6 @@ def test_names_of_a_frame_are_remembered(data: tuple[Array, Array]) -> None:
 
 
 def test_it_does_not_import_hydra_or_mlflow() -> None:
-    code = "import sys, pipeline.estimator; print({'mlflow', 'hydra', 'omegaconf'} & set(sys.modules))"
+    code = "import sys, pipeline.python.estimator; print({'mlflow', 'hydra', 'omegaconf'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

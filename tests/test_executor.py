@@ -21,10 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import executor as executors
-from pipeline import points
 from pipeline.errors import UserError
-from pipeline.executor import (
+from pipeline.executor_config import ExecutorConfig
+from pipeline.identity import Run
+from pipeline.numerics.train import Moment
+from pipeline.planning.plan import execute, make_plan
+from pipeline.training import executor as executors
+from pipeline.training import points
+from pipeline.training.executor import (
     BLAS_THREADS,
     Processes,
     Serial,
@@ -36,12 +40,8 @@ from pipeline.executor import (
     share_out,
     train_stacks,
 )
-from pipeline.executor_config import ExecutorConfig
-from pipeline.identity import Run
-from pipeline.plan import execute, make_plan
-from pipeline.points import Glimpse, Points, curve_steps
-from pipeline.stack import Result, make_stacks, train_stack, updates_of
-from pipeline.train import Moment
+from pipeline.training.points import Glimpse, Points, curve_steps
+from pipeline.training.stack import Result, make_stacks, train_stack, updates_of
 from tests import in_worker
 from tests.conftest import in_process
 from tests.factory import FIRST_COLUMN, bits, run
@@ -101,7 +101,7 @@ def one() -> Iterator[Processes]:
 def test_a_worker_imports_numpy_but_not_mlflow_hydra_or_what_started_it(one: Processes) -> None:
     found = one.submit(in_worker.about).result()
     assert found["pid"] != os.getpid()
-    assert {"numpy", "pipeline.stack"} <= found["modules"]
+    assert {"numpy", "pipeline.training.stack"} <= found["modules"]
     unwanted = {"mlflow", "hydra", "omegaconf", "pandas", "rich", "click", "pytest", "yaml", "pipeline.__main__"}
     assert not found["modules"] & unwanted
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiment import data_files, experiment_files, opening, swept, swept_values
-from pipeline.sentences import GROUPS
+from pipeline.composing.experiment import data_files, experiment_files, opening, swept, swept_values
+from pipeline.composing.sentences import GROUPS
 from tests.conftest import in_process, seedbed
 
 SHRUNK = ("training.epochs=3", "tracking=none")

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.compare.results import Selection, read_results
+from pipeline.composing.experiment import experiment_files, swept
 from pipeline.errors import UserError
-from pipeline.experiment import experiment_files, swept
 from pipeline.findings import commands
 from pipeline.findings.arms import Evidence, fact_of, levels_of, runs_of, table_of
 from pipeline.findings.declared import Arm, Fact, Finding, Picture, findings, read

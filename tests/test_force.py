@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.continuing import Starts
 from pipeline.identity import Run
-from pipeline.plan import make_plan
-from pipeline.sink import Kept
+from pipeline.planning.plan import make_plan
+from pipeline.store.sink import Kept
+from pipeline.training.continuing import Starts
 from tests.conftest import in_process
 from tests.factory import run
 

@@ -15,12 +15,12 @@ import pytest
 import threadpoolctl
 
 from pipeline import UserError, fit, sweep
-from pipeline.console import say
-from pipeline.experiment import compose_run
-from pipeline.fitted import Fit
+from pipeline.composing.experiment import compose_run
 from pipeline.identity import Run
-from pipeline.notebook import quietly
-from pipeline.plan import FOUND, TRAINED
+from pipeline.planning.console import say
+from pipeline.planning.plan import FOUND, TRAINED
+from pipeline.python.fitted import Fit
+from pipeline.python.notebook import quietly
 from pipeline.session import ENDED
 from pipeline.threads import one_thread
 from tests.conftest import in_process

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.leash import let_go, on_leash
-from pipeline.postgres import Cluster
+from pipeline.servers.postgres import Cluster
 from tests.conftest import seedbed
 from tests.hosts import Hosts, hosts_or_skip
 from tests.postgres import NOT_DURABLE, skip_without_postgres

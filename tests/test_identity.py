@@ -310,7 +310,7 @@ def modules() -> frozenset[str]:
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """What a module imports anywhere, also inside functions: `numpy`, `pipeline.train`, ..."""
+    """What a module imports anywhere, also inside functions: `numpy`, `pipeline.numerics.train`, ..."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source(module))):
         if isinstance(node, ast.Import):

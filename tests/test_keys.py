@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pipeline.checks import TAKES
-from pipeline.sentences import SECTIONS
+from pipeline.composing.sentences import SECTIONS
 
 KEYS = Path(__file__).parents[1] / "docs" / "KEYS.md"
 

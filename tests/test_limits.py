@@ -16,8 +16,7 @@ from mlflow import MlflowClient
 
 import pipeline
 from pipeline.errors import UserError
-from pipeline.files import check_file_name
-from pipeline.record import (
+from pipeline.results.record import (
     LONGEST_PARAM,
     LONGEST_TAG,
     curve_points,
@@ -29,6 +28,7 @@ from pipeline.record import (
     read_npz,
     summary,
 )
+from pipeline.store.files import check_file_name
 from tests.conftest import in_process
 from tests.factory import PROPERTY, run, trained
 

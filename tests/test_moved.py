@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.entities import Run as StoredRun
 
-from pipeline.database import close_connections, made_experiment
-from pipeline.files import local_path
-from pipeline.moved import DATABASE_TAG, database_tags, mend_moved
+from pipeline.store.database import close_connections, made_experiment
+from pipeline.store.files import local_path
+from pipeline.store.moved import DATABASE_TAG, database_tags, mend_moved
 from tests.conftest import in_process
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.activations import HIDDEN
-from pipeline.layout import LANES
-from pipeline.losses import LOSSES, NEEDS, RAW_SUMS, divisor, slope
-from pipeline.network import Blocks, Mode, Rule, Stack, Weights, predict
+from pipeline.numerics.activations import HIDDEN
+from pipeline.numerics.layout import LANES
+from pipeline.numerics.losses import LOSSES, NEEDS, RAW_SUMS, divisor, slope
+from pipeline.numerics.network import Blocks, Mode, Rule, Stack, Weights, predict
 from tests.factory import EXAM, HAPPINESS, printed, stacked
 
 Array = NDArray[np.float64]

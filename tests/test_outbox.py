@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
-from pipeline.outbox import ABOUT, Letter, Outbox, discard, read
-from pipeline.sink import Change
+from pipeline.store.outbox import ABOUT, Letter, Outbox, discard, read
+from pipeline.store.sink import Change
 from tests.test_sinks import ENTRY
 
 URI = "postgresql+psycopg://somebody:secret@127.0.0.1:1/db"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline import pace
-from pipeline.layout import LANES
-from pipeline.pace import Pace, best_width, seconds_per_update
+from pipeline.numerics import pace
+from pipeline.numerics.layout import LANES
+from pipeline.numerics.pace import Pace, best_width, seconds_per_update
 
 NETWORK = Pace((3, 4, 5, 1), 4, False, "portable")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.block import MOST, in_blocks
-from pipeline.parcel import LARGEST, fits, parcel, piece, unpacked
-from pipeline.sink import Change, Entry, Point
+from pipeline.store.block import MOST, in_blocks
+from pipeline.store.parcel import LARGEST, fits, parcel, piece, unpacked
+from pipeline.store.sink import Change, Entry, Point
 from tests.test_sinks import ENTRY as FULL
 
 RUN_ID = "0123456789abcdef" * 2

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.neural_network import MLPClassifier
 
-from pipeline import optimizer
 from pipeline.config import InitConfig
-from pipeline.course import shuffles
 from pipeline.initial import initial_weights
-from pipeline.stack import Result
+from pipeline.numerics import optimizer
+from pipeline.numerics.course import shuffles
+from pipeline.training.stack import Result
 from tests.factory import result
 
 Array = NDArray[np.float64]

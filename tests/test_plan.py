@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline import console, executor
-from pipeline.console import Display, duration, short
-from pipeline.plan import FOUND, TRAINED, Outcome
+from pipeline.planning import console
+from pipeline.planning.console import Display, duration, short
+from pipeline.planning.plan import FOUND, TRAINED, Outcome
+from pipeline.training import executor
 from tests import in_worker
 from tests.conftest import SWEEP, in_process, seedbed
 from tests.factory import run

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import points
-from pipeline import train as training
-from pipeline.course import Course, Problem
 from pipeline.identity import Run
-from pipeline.network import Rule
-from pipeline.points import Glimpse, Points
-from pipeline.record import curve_points
-from pipeline.stack import Result, train_stack
-from pipeline.train import report_every
+from pipeline.numerics import train as training
+from pipeline.numerics.course import Course, Problem
+from pipeline.numerics.network import Rule
+from pipeline.numerics.train import report_every
+from pipeline.results.record import curve_points
+from pipeline.training import points
+from pipeline.training.points import Glimpse, Points
+from pipeline.training.stack import Result, train_stack
 from tests.factory import bits, run, stacked, trained
 
 GROWING: dict[str, Any] = {  # its weights overflow at a rate of 1e307: see test_train.py

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline import preview as room
-from pipeline.console import print_plan
-from pipeline.plan import make_plan
-from pipeline.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
+from pipeline.planning import preview as room
+from pipeline.planning.console import print_plan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.preview import SENDING_SECONDS, WRITING_SECONDS, makespan, preview, seconds_of
 from tests.factory import run
 
 

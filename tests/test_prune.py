@@ -12,10 +12,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels import models
 
-from pipeline.database import close_connections, prepare
 from pipeline.process import this_process
-from pipeline.prune import find_waste
-from pipeline.sink import PROCESS
+from pipeline.store.database import close_connections, prepare
+from pipeline.store.prune import find_waste
+from pipeline.store.sink import PROCESS
 from tests.conftest import in_process
 
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "inputs", "input_tags")

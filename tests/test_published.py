@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import published
 from pipeline.__main__ import exit_code
-from pipeline.published import AGREES, DIFFERS, MISPRINT, Figure
+from pipeline.verbs import published
+from pipeline.verbs.published import AGREES, DIFFERS, MISPRINT, Figure
 
 
 @pytest.mark.parametrize(

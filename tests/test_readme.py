@@ -11,8 +11,8 @@ import click
 import pytest
 
 from pipeline.cli import cli
+from pipeline.composing.experiment import experiment_files
 from pipeline.config import RunConfig
-from pipeline.experiment import experiment_files
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

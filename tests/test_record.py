@@ -12,11 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.continuing import trajectory_digest
 from pipeline.credentials import public_uri
 from pipeline.identity import Run
-from pipeline.points import curve_steps
-from pipeline.record import (
+from pipeline.results.record import (
     Record,
     colors,
     files,
@@ -27,7 +25,9 @@ from pipeline.record import (
     weight_arrays,
     weight_table,
 )
-from pipeline.stack import Result
+from pipeline.training.continuing import trajectory_digest
+from pipeline.training.points import curve_steps
+from pipeline.training.stack import Result
 from tests.factory import EXAM, PROPERTY, rows, run, trained
 
 ENVIRONMENT = {"python": "3.11"}

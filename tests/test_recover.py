@@ -6,12 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import published
 from pipeline.__main__ import exit_code
 from pipeline.errors import UserError
-from pipeline.network import Rule
-from pipeline.recover import Lost, Printed, figures, in_order, largest_difference, open_to_rounding, order_like, recover
-from pipeline.train import Problem
+from pipeline.numerics.network import Rule
+from pipeline.numerics.train import Problem
+from pipeline.verbs import published
+from pipeline.verbs.recover import (
+    Lost,
+    Printed,
+    figures,
+    in_order,
+    largest_difference,
+    open_to_rounding,
+    order_like,
+    recover,
+)
 from tests import oracle
 
 # A 2-2-1 network, written down: any would do.

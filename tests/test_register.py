@@ -26,16 +26,16 @@ from mlflow.entities import Run as StoredRun
 from pipeline.checks import check_model_name
 from pipeline.compare.cells import cell_table
 from pipeline.compare.metric import Metric, metric_of, scored
-from pipeline.database import close_connections
 from pipeline.errors import UserError
-from pipeline.files import local_path
 from pipeline.model.choose import winner
 from pipeline.model.folder import NUMERICS, code_package
 from pipeline.paths import PACKAGE
-from pipeline.predict import run_predictor
-from pipeline.reader import Reader
-from pipeline.record import npz
-from pipeline.ui import HOST, wait_for
+from pipeline.results.predict import run_predictor
+from pipeline.results.record import npz
+from pipeline.servers.ui import HOST, wait_for
+from pipeline.store.database import close_connections
+from pipeline.store.files import local_path
+from pipeline.store.reader import Reader
 from tests.conftest import in_process, seedbed, shared
 from tests.frames import frame
 from tests.ports import own_port

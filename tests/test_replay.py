@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pipeline.compare.portrait import pictures
 from pipeline.compare.replay import MOST_MOMENTS, Replay, look, moments_of, norm, replay
 from pipeline.errors import UserError
-from pipeline.kept import KeptRun
+from pipeline.numerics.train import Snapshot
 from pipeline.prove.again import prove
-from pipeline.reader import Reader
-from pipeline.record import read_npz
-from pipeline.stack import problem_of
-from pipeline.train import Snapshot
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import read_npz
+from pipeline.store.reader import Reader
+from pipeline.training.stack import problem_of
 from tests.conftest import in_process, shared
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, result, run
 from tests.oracle import loss_of, sigmoid

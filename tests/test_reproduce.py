@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 from pipeline.compare.results import Selection, read_results
 from pipeline.environment import command_line, environment
 from pipeline.identity import NUMERICS_CODE, code_digest
-from pipeline.kept import KeptRun
 from pipeline.prove.again import prove, ulps
 from pipeline.prove.differ import differences
-from pipeline.record import npz, read_npz
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import npz, read_npz
 from tests.conftest import in_process, seedbed
 from tests.test_continuing import GROWING
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
-from pipeline.client import ClientSink
 from pipeline.compare.closing import frame_of
 from pipeline.compare.results import Results, Selection, read_results, select, value_of
 from pipeline.compare.rows import ClientSource, TableSource
 from pipeline.errors import UserError
 from pipeline.session import run_sweep
+from pipeline.store.client import ClientSink
 from tests.conftest import in_process
 from tests.factory import run
 from tests.test_continuing import GROWING

@@ -23,13 +23,13 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from pipeline.api import MlflowClient, MlflowException
-from pipeline.block import BlockSink
-from pipeline.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE, parcel, piece
-from pipeline.received import Taken
-from pipeline.sink import Change, Entry, Experiment, Kept, new_run_id
-from pipeline.sinks import sink_of
-from pipeline.ui import HOST, server
+from pipeline.endpoint.received import Taken
+from pipeline.servers.ui import HOST, server
+from pipeline.store.api import MlflowClient, MlflowException
+from pipeline.store.block import BlockSink
+from pipeline.store.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE, parcel, piece
+from pipeline.store.sink import Change, Entry, Experiment, Kept, new_run_id
+from pipeline.store.sinks import sink_of
 from tests.conftest import seedbed
 from tests.ports import own_port
 from tests.test_executor import session

@@ -12,7 +12,7 @@ from pipeline.config import DataConfig
 from pipeline.data import build_dataset, make_dataset
 from pipeline.errors import UserError
 from pipeline.sample import Sample, sample_of
-from pipeline.stack import make_stacks, train_stack, trajectories_of
+from pipeline.training.stack import make_stacks, train_stack, trajectories_of
 from tests.factory import PROPERTY, bits, rows, run
 
 

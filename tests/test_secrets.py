@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import credentials
+from pipeline.application.words import without_secret
 from pipeline.config import DataConfig, RunConfig, TrackingConfig
 from pipeline.credentials import Redacted, has_secret, hidden, public_text, public_uri, redacted
 from pipeline.errors import UserError
-from pipeline.ui import server
-from pipeline.words import without_secret
+from pipeline.servers.ui import server
 from tests.conftest import in_process, seedbed
 from tests.ports import own_port
 
@@ -138,7 +138,7 @@ def test_a_stream_writes_no_secret() -> None:
 TRACEBACK = f"""
 import logging, sys, warnings
 from pipeline.__main__ import main
-from pipeline import verbs
+from pipeline.verbs import commands as verbs
 def fail():
     logging.getLogger("x").warning("logged {ADDRESS}")
     warnings.warn("warned hunter2@xyzzy")

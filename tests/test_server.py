@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import postgres as postgres_room
 from pipeline.errors import UserError
 from pipeline.leash import identity, let_go, on_leash
-from pipeline.postgres import Cluster, account
+from pipeline.servers import postgres as postgres_room
+from pipeline.servers.postgres import Cluster, account
 from tests.conftest import in_process, seedbed
 from tests.documents import PAGES, blocks, commands
 from tests.ports import own_port

@@ -11,7 +11,7 @@ import pytest
 from pipeline.checks import TAKES
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
-from pipeline.settings import KEYS, SHORT, TYPES, combinations, key_of, named, plain, typed
+from pipeline.python.settings import KEYS, SHORT, TYPES, combinations, key_of, named, plain, typed
 
 
 def test_every_key_of_the_config_has_a_short_name_of_its_own() -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.compare.drawing import INK, as_inline, draw, label, log_values, number, updates_across
 from pipeline.compare.portrait import left_out, pictures, portrait
 from pipeline.compare.replay import replay
-from pipeline.reader import Reader
+from pipeline.store.reader import Reader
 from tests.conftest import in_process, seedbed
 from tests.test_replay import kept_run, odd_runs
 
@@ -92,7 +92,7 @@ def test_no_display_and_no_pyplot_are_needed() -> None:
 
 
 def test_the_command_line_starts_without_matplotlib() -> None:
-    code = "import sys, pipeline.__main__, pipeline.verbs; print('matplotlib' in sys.modules)"
+    code = "import sys, pipeline.__main__, pipeline.verbs.commands; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.program import execute
-from pipeline.sigmoid import LIMIT, LN2_HIGH, LN2_LOW, SIGMOIDS, portable_sigmoid, sigmoid
+from pipeline.numerics.program import execute
+from pipeline.numerics.sigmoid import LIMIT, LN2_HIGH, LN2_LOW, SIGMOIDS, portable_sigmoid, sigmoid
 from tests.factory import PROPERTY
 
 Array = NDArray[np.float64]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pipeline import bulk
-from pipeline.block import BlockSink
-from pipeline.bulk import BulkSink, is_known
-from pipeline.client import ClientSink
-from pipeline.database import ENGINES, prepare, watch_connections
-from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
-from pipeline.sinks import sink_of
-from pipeline.ui import server
+from pipeline.servers.ui import server
+from pipeline.store import bulk
+from pipeline.store.block import BlockSink
+from pipeline.store.bulk import BulkSink, is_known
+from pipeline.store.client import ClientSink
+from pipeline.store.database import ENGINES, prepare, watch_connections
+from pipeline.store.sink import Change, Described, Entry, Experiment, Kept, Sink
+from pipeline.store.sinks import sink_of
 from tests.conftest import seedbed
 from tests.ports import own_port
 from tests.postgres import Server

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import stack as stacks
 from pipeline.identity import Run
-from pipeline.layout import LANES
-from pipeline.stack import CURVE_BYTES, Result, make_stacks, train_stack, updates_of
+from pipeline.numerics.layout import LANES
+from pipeline.training import stack as stacks
+from pipeline.training.stack import CURVE_BYTES, Result, make_stacks, train_stack, updates_of
 from tests.factory import PROPERTY, bits, rows, run, trained
 
 NUMERICS = ("portable", "fast")

@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.process import this_process
-from pipeline.sink import PROCESS, Sink
-from pipeline.track import end_stale
+from pipeline.store.sink import PROCESS, Sink
+from pipeline.store.track import end_stale
 from tests.test_sinks import SINKS
 
 GONE = json.dumps(json.loads(this_process()) | {"started": "1"})

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.config import DataConfig, RunConfig
 from pipeline.data import Dataset
-from pipeline.datasets import file_name, packed, unpacked
 from pipeline.errors import UserError
 from pipeline.identity import Run, make_run
+from pipeline.results.datasets import file_name, packed, unpacked
 from pipeline.sample import sample_of
 from pipeline.tables import BUNDLES, load_dataset
 from tests.conftest import in_process, seedbed

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline import console
 from pipeline.compare import tables
-from pipeline.console import Display, Output, print_predictions
+from pipeline.planning import console
+from pipeline.planning.console import Display, Output, print_predictions
 from tests.conftest import in_process, seedbed
 
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "training.learning_rate=0.1,1", "seed=range(0,5)")

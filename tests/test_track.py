@@ -19,17 +19,17 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 
-from pipeline import track
-from pipeline.client import ClientSink
 from pipeline.config import TrackingConfig
-from pipeline.database import close_connections
 from pipeline.errors import UserError
 from pipeline.identity import Run
-from pipeline.outbox import Outbox, read
-from pipeline.record import Record, make_head, make_record
-from pipeline.sink import PROCESS, Change, Entry, Experiment, Sink
-from pipeline.stack import Result
-from pipeline.track import Points, Store
+from pipeline.results.record import Record, make_head, make_record
+from pipeline.store import track
+from pipeline.store.client import ClientSink
+from pipeline.store.database import close_connections
+from pipeline.store.outbox import Outbox, read
+from pipeline.store.sink import PROCESS, Change, Entry, Experiment, Sink
+from pipeline.store.track import Points, Store
+from pipeline.training.stack import Result
 from tests.factory import CAT_SHOP, run, trained
 from tests.stored import seen
 from tests.test_record import ENVIRONMENT
@@ -201,7 +201,7 @@ def test_files_stay_if_the_commit_fails_as_rows_may_be_there(
     tracking: TrackingConfig, some: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without a write-ahead log, one who reads keeps the commit, and nothing before it, from being done."""
-    monkeypatch.setattr("pipeline.database.BUSY_MS", 100)
+    monkeypatch.setattr("pipeline.store.database.BUSY_MS", 100)
     with opened(tracking) as store, contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as reader:
         close_connections()  # MLflow's, too
         reader.execute("PRAGMA journal_mode=DELETE")

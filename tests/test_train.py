@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.data import Scale
 from pipeline.identity import Run
-from pipeline.network import Rule, predict
-from pipeline.stack import Result, updates_of
-from pipeline.train import Problem, train
+from pipeline.numerics.network import Rule, predict
+from pipeline.numerics.train import Problem, train
+from pipeline.training.stack import Result, updates_of
 from tests import oracle
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, bits, printed, result, rows, run, stacked, trained
 

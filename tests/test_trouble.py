@@ -20,9 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
-from pipeline.outbox import Outbox
-from pipeline.postgres import HOST, Cluster
-from pipeline.track import Store
+from pipeline.servers.postgres import HOST, Cluster
+from pipeline.store.outbox import Outbox
+from pipeline.store.track import Store
 from tests.conftest import seedbed
 from tests.ports import own_port
 from tests.postgres import Server

@@ -12,7 +12,7 @@ import yaml
 from pipeline import __version__
 from pipeline.checks import TAKES
 from pipeline.cli import cli
-from pipeline.sentences import GROUPS, SECTIONS
+from pipeline.composing.sentences import GROUPS, SECTIONS
 from tests.conftest import in_process, seedbed
 
 CONTRACT = [

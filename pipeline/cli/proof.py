@@ -15,7 +15,7 @@ def published(tutorials: tuple[str, ...]) -> None:
 
     TUTORIALS are any of happiness, exam, first_column, cat_shop; all of them if none is named.
     """
-    from pipeline.verbs import print_published
+    from pipeline.verbs.commands import print_published
 
     print_published(tutorials)
 
@@ -51,7 +51,7 @@ def recover(words: tuple[str, ...]) -> None:
 
     WORDS: exam (the tutorial), starts=20 (how many searches), seed=0 (of their random weights).
     """
-    from pipeline.lost_seeds import recover_seed
+    from pipeline.verbs.lost_seeds import recover_seed
 
     recover_seed(words)
 

@@ -15,12 +15,12 @@ from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
 from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, tags_of, views_of
 from pipeline.compare.wording import short_keys
-from pipeline.console import say, warn
 from pipeline.errors import UserError
-from pipeline.plan import FAILED, FOUND, Outcome
-from pipeline.record import params, table
-from pipeline.sink import Change, Sink
-from pipeline.sinks import existing_sink, translated
+from pipeline.planning.console import say, warn
+from pipeline.planning.plan import FAILED, FOUND, Outcome
+from pipeline.results.record import params, table
+from pipeline.store.sink import Change, Sink
+from pipeline.store.sinks import existing_sink, translated
 
 if TYPE_CHECKING:
     from pipeline.compare.report import Drawn  # with matplotlib

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.address import store_uri
 from pipeline.checks import shown
 from pipeline.compare.closing import keep_report
 from pipeline.compare.comparison import Comparison, check_column, compare, keys_to_choose, runs_with
@@ -18,11 +17,12 @@ from pipeline.compare.effects import heat_map
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.tables import print_all, print_map
 from pipeline.compare.wording import counted, level
-from pipeline.console import say
 from pipeline.errors import UserError
-from pipeline.files import add_files, check_file_name
-from pipeline.sinks import translated
-from pipeline.verbs import check_keys, key_values
+from pipeline.planning.console import say
+from pipeline.store.address import store_uri
+from pipeline.store.files import add_files, check_file_name
+from pipeline.store.sinks import translated
+from pipeline.verbs.commands import check_keys, key_values
 
 SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
 COMPARING = ("metric", "by", "threshold")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pipeline.address import store_uri
 from pipeline.checks import shown
 from pipeline.compare.cells import cell_table, swept_keys
 from pipeline.compare.effects import Effects, effects
@@ -13,6 +12,7 @@ from pipeline.compare.metric import Metric, metric_of
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.verdicts import Verdicts, verdicts
 from pipeline.errors import UserError
+from pipeline.store.address import store_uri
 
 PARAMS = ("seed", "numerics", "cell")  # keys without a dot that one may group by
 UNITS = ("data.name", "data.target_scaling", "data.target_divide_by", "training.loss")  # what a loss is measured in

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.compare.drawing import INK, WIDTH, label, number
 from pipeline.compare.replay import Replay
-from pipeline.record import PALETTE
-from pipeline.train import Snapshot
+from pipeline.numerics.train import Snapshot
+from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]
 

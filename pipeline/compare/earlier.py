@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.compare.links import REPORT, Parent, print_links
-from pipeline.console import say
 from pipeline.paths import PACKAGE
-from pipeline.plan import FOUND, Outcome
-from pipeline.sink import Change, Sink
-from pipeline.sinks import existing_sink, is_trouble
+from pipeline.planning.console import say
+from pipeline.planning.plan import FOUND, Outcome
+from pipeline.store.sink import Change, Sink
+from pipeline.store.sinks import existing_sink, is_trouble
 
 TAG = "comparison"  # of a parent run: the digest of what its comparison was made from
 FILE = "comparison.json"  # what it left elsewhere than in its files

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.console import say
 from pipeline.credentials import public_uri
-from pipeline.files import local_path
-from pipeline.sink import Experiment
-from pipeline.ui import FIRST_PORT, HOST
+from pipeline.planning.console import say
+from pipeline.servers.ui import FIRST_PORT, HOST
+from pipeline.store.files import local_path
+from pipeline.store.sink import Experiment
 
 REPORT = "report.html"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.compare.drawing import INK, WIDTH, draw, label, log_numbers, log_values, updates_across
 from pipeline.compare.metric import Metric
 from pipeline.compare.wording import level
-from pipeline.record import PALETTE
+from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from pipeline.compare.diagram import Diagram
 from pipeline.compare.drawing import INK, WIDTH, draw, label, log_values, updates_across
 from pipeline.compare.replay import Replay, replay
 from pipeline.compare.surface import MOST_PANELS, paint_surface
-from pipeline.kept import KeptRun
-from pipeline.record import PALETTE
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.initial import stack_weights
-from pipeline.kept import KeptRun
-from pipeline.layout import UFUNC_BUFFERS
-from pipeline.network import Stack, Weights
-from pipeline.program import numeric_state
-from pipeline.record import read_npz, weight_arrays
-from pipeline.stack import Result, problem_of, train_stack
-from pipeline.train import Problem, Progress, Snapshot
+from pipeline.numerics.layout import UFUNC_BUFFERS
+from pipeline.numerics.network import Stack, Weights
+from pipeline.numerics.program import numeric_state
+from pipeline.numerics.train import Problem, Progress, Snapshot
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import read_npz, weight_arrays
+from pipeline.training.stack import Result, problem_of, train_stack
 
 Array = NDArray[np.float64]
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.address import absolute
 from pipeline.compare.links import server_of
 from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
 from pipeline.config import DataConfig
 from pipeline.credentials import public_uri
-from pipeline.datasets import FOLDER
 from pipeline.errors import UserError
-from pipeline.kept import KeptRun
-from pipeline.sink import Sink
-from pipeline.sinks import existing_sink, is_trouble, translated
+from pipeline.results.datasets import FOLDER
+from pipeline.results.kept import KeptRun
+from pipeline.store.address import absolute
+from pipeline.store.sink import Sink
+from pipeline.store.sinks import existing_sink, is_trouble, translated
 
 RESULTS = "result/"
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
@@ -160,7 +160,7 @@ def client_source(uri: str, source: Source) -> ClientSource:
     """Who understands MLflow's filters."""
     if isinstance(source, ClientSource):
         return source
-    from pipeline.client import ClientSink
+    from pipeline.store.client import ClientSink
 
     return ClientSource(ClientSink(absolute(uri), 1))
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import sqlalchemy as sa
 
-from pipeline.bulk import EXPERIMENTS, LATEST, MANY, METRICS, PARAMS, RUNS, TAGS, BulkSink, among
-from pipeline.insertion import blocks
-from pipeline.sink import Sink
+from pipeline.store.bulk import EXPERIMENTS, LATEST, MANY, METRICS, PARAMS, RUNS, TAGS, BulkSink, among
+from pipeline.store.insertion import blocks
+from pipeline.store.sink import Sink
 
 if TYPE_CHECKING:
-    from pipeline.api import Run
-    from pipeline.client import ClientSink
+    from pipeline.store.api import Run
+    from pipeline.store.client import ClientSink
 
 RUN_COLUMNS = ["run_id", "name", "status", "start_time", "end_time", "experiment_id"]
 INFO = ["run_id", "run_name", "status", "start_time", "end_time", "experiment_id"]  # the same in MLflow's words
@@ -159,7 +159,7 @@ class ClientSource:
 
     def parents(self) -> list[Parent]:
         """The parent runs of all sweeps that are not deleted, the newest first."""
-        from pipeline.client import all_experiments, everywhere
+        from pipeline.store.client import all_experiments, everywhere
 
         names = {one.experiment_id: one.name for page in all_experiments(self.client) for one in page}
         found = [parent_of(run, names) for run in everywhere(self.client, "tags.kind = 'sweep'")]
@@ -192,7 +192,7 @@ class ClientSource:
         )
 
     def _search(self, query: str, experiments: Sequence[str] = ()) -> Iterator["Run"]:
-        from pipeline.client import everywhere, search
+        from pipeline.store.client import everywhere, search
 
         return search(self.client, list(experiments), query) if experiments else everywhere(self.client, query)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from pipeline.checks import shown
 from pipeline.compare.portrait import left_out, pictures
 from pipeline.compare.replay import Replay, replay, updates_of
-from pipeline.console import Display, say, warn
 from pipeline.errors import UserError
-from pipeline.files import add_files
-from pipeline.verbs import check_keys, key_values, open_reader
+from pipeline.planning.console import Display, say, warn
+from pipeline.store.files import add_files
+from pipeline.verbs.commands import check_keys, key_values, open_reader
 
 KEYS = ("run", "experiment", "tracking.uri")
 

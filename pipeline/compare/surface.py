@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.compare.drawing import label, number
 from pipeline.compare.replay import Replay
 from pipeline.data import filled
-from pipeline.network import predict
-from pipeline.record import PALETTE
+from pipeline.numerics.network import predict
+from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from pipeline.compare.results import USUAL, Results, value_of
 from pipeline.compare.wording import level
 from pipeline.errors import UserError
 from pipeline.findings.declared import Arm, Fact, Finding
-from pipeline.kept import KeptRun
-from pipeline.predict import run_predictor
+from pipeline.results.kept import KeptRun
+from pipeline.results.predict import run_predictor
 
 ARM = "arm"
 ALWAYS = ("run_id", "status", "cell", "seed", "diverged_at", "final_loss")

@@ -8,20 +8,20 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.address import store_uri
+from pipeline.application.words import start_hydra
 from pipeline.checks import shown
 from pipeline.compare.results import Selection, read_results
-from pipeline.console import hushed, print_table, say
 from pipeline.errors import FailedRunsError, UserError
-from pipeline.files import add_files
 from pipeline.findings.arms import Evidence, table_of
 from pipeline.findings.declared import Finding, findings, named
 from pipeline.findings.judge import Found, judge
 from pipeline.findings.page import FOLDER, MEASURED, PAGE, measured_json, page, read_measured
 from pipeline.findings.pictures import picture
 from pipeline.findings.processes import BYTES_PER_ROW, processes
-from pipeline.verbs import check_keys, key_values
-from pipeline.words import start_hydra
+from pipeline.planning.console import hushed, print_table, say
+from pipeline.store.address import store_uri
+from pipeline.store.files import add_files
+from pipeline.verbs.commands import check_keys, key_values
 
 URI = "tracking.uri"
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from pipeline.checks import shown
+from pipeline.composing.experiment import experiment_files, opening
 from pipeline.errors import UserError
-from pipeline.experiment import experiment_files, opening
 from pipeline.paths import find
 
 FACTS = ("median", "diverged", "above")

@@ -11,8 +11,8 @@ from typing import Any
 
 import jinja2
 
+from pipeline.composing.experiment import experiment_files, opening
 from pipeline.errors import UserError
-from pipeline.experiment import experiment_files, opening
 from pipeline.findings.declared import Finding
 from pipeline.findings.judge import Found
 from pipeline.paths import PACKAGE

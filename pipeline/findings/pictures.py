@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.findings.arms import ARM, Evidence, levels_of, runs_of
 from pipeline.findings.declared import Finding
 from pipeline.findings.processes import ROWS
-from pipeline.predict import run_predictor
+from pipeline.results.predict import run_predictor
 
 Array = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from pipeline.composing.experiment import swept_values
 from pipeline.errors import FailedRunsError
-from pipeline.experiment import swept_values
 
 BYTES_PER_ROW = "bytes_per_row"  # of those beyond the fewest, as some memory of a small process is not used
 ROWS = "data.draw"

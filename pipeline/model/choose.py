@@ -10,11 +10,11 @@ from pipeline.compare.cells import cell_table, swept_keys
 from pipeline.compare.comparison import caution, check_column, metrics_of, usual_metric
 from pipeline.compare.metric import Metric, metric_of, scored
 from pipeline.compare.results import Results
-from pipeline.console import counted
 from pipeline.errors import UserError
-from pipeline.kept import KeptRun
-from pipeline.reader import Reader
-from pipeline.sinks import translated
+from pipeline.planning.console import counted
+from pipeline.results.kept import KeptRun
+from pipeline.store.reader import Reader
+from pipeline.store.sinks import translated
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.address import DEFAULT_URI, store_uri
 from pipeline.checks import check_model_name
 from pipeline.compare.commands import texted
 from pipeline.compare.links import short_path
 from pipeline.compare.results import Selection, read_results
 from pipeline.config import TrackingConfig
-from pipeline.console import say, warn
 from pipeline.errors import UserError
 from pipeline.model.choose import Choice, best_run, named_run
 from pipeline.model.folder import example
 from pipeline.model.register import CHAMPION, Registered, register
-from pipeline.reader import Reader
-from pipeline.sinks import translated
-from pipeline.verbs import check_keys, key_values, open_reader
+from pipeline.planning.console import say, warn
+from pipeline.store.address import DEFAULT_URI, store_uri
+from pipeline.store.reader import Reader
+from pipeline.store.sinks import translated
+from pipeline.verbs.commands import check_keys, key_values, open_reader
 
 KEYS = ("sweep", "experiment", "run", "name", "metric", "tracking.uri")
 PORT = 5001  # the UI likes 5000

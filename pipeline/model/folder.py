@@ -12,12 +12,12 @@ from pipeline import __version__
 from pipeline.data import Dataset, Scale
 from pipeline.environment import version
 from pipeline.identity import code_digests, digest
-from pipeline.kept import KeptRun
 from pipeline.paths import PACKAGE
-from pipeline.record import npz
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import npz
 
 if TYPE_CHECKING:
-    from pipeline.api import LoggedModel
+    from pipeline.store.api import LoggedModel
 
 # The modules that a prediction takes.
 NUMERICS = ("program", "sigmoid", "elementary", "activations", "layout", "losses", "optimizer", "network")

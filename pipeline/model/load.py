@@ -14,18 +14,18 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipeline.address import absolute
-from pipeline.api import MlflowException, get_artifact_repository
 from pipeline.checks import shown
-from pipeline.console import warn
 from pipeline.data import Scale
 from pipeline.errors import UserError
 from pipeline.model.folder import NUMBERS, code_package
-from pipeline.network import Mode, predict
-from pipeline.predict import Array, Predictor
-from pipeline.reader import Reader
-from pipeline.record import layers, read_npz
-from pipeline.sinks import translated
+from pipeline.numerics.network import Mode, predict
+from pipeline.planning.console import warn
+from pipeline.results.predict import Array, Predictor
+from pipeline.results.record import layers, read_npz
+from pipeline.store.address import absolute
+from pipeline.store.api import MlflowException, get_artifact_repository
+from pipeline.store.reader import Reader
+from pipeline.store.sinks import translated
 
 REFERENCE = re.compile(r"(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 MOST_NAMED = 10

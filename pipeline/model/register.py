@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.api import LoggedModelOutput, MlflowClient, MlflowException, global_store
 from pipeline.model.choose import Choice
 from pipeline.model.folder import write_model
+from pipeline.store.api import LoggedModelOutput, MlflowClient, MlflowException, global_store
 
 CHAMPION = "champion"
 LOGGED_AS = "network"  # in the list of an experiment's models

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.console import counted
 from pipeline.errors import UserError
 from pipeline.identity import Run
-from pipeline.kept import KeptRun
+from pipeline.numerics.train import Progress
+from pipeline.planning.console import counted
 from pipeline.prove.reasons import code_reasons, environment_of, reasons
-from pipeline.record import file_digest, prediction_arrays, prediction_columns, read_npz, weight_arrays
-from pipeline.stack import Result, make_stacks, train_stack
-from pipeline.train import Progress
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import file_digest, prediction_arrays, prediction_columns, read_npz, weight_arrays
+from pipeline.training.stack import Result, make_stacks, train_stack
 
 Arrays = Mapping[str, NDArray[Any]]
 FILES = ("loss.npz", "weights.npz", "predictions.npz")

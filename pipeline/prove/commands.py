@@ -8,15 +8,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.address import store_uri
 from pipeline.compare.commands import texted
 from pipeline.compare.results import Selection, read_results
-from pipeline.console import Display, counted, print_table, say
 from pipeline.errors import FailedRunsError, UserError
-from pipeline.kept import KeptRun
+from pipeline.planning.console import Display, counted, print_table, say
 from pipeline.prove.again import Proof, prove
 from pipeline.prove.differ import differences, parts_alike
-from pipeline.verbs import check_keys, key_values, open_reader
+from pipeline.results.kept import KeptRun
+from pipeline.store.address import store_uri
+from pipeline.verbs.commands import check_keys, key_values, open_reader
 
 KEYS = ("run", "sweep", "experiment", "tracking.uri")
 MOST_LISTED = 20

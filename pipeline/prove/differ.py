@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.kept import KeptRun
 from pipeline.prove.again import FILES, differing
 from pipeline.prove.reasons import environment_of
-from pipeline.record import read_npz
+from pipeline.results.kept import KeptRun
+from pipeline.results.record import read_npz
 
 APART = ("tracking", "executor")  # sections of a config that decide no result
 ASIDE = ("files", "command")  # of an environment: one follows from the results, the other from the config

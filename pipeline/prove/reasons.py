@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.environment import environment
 from pipeline.errors import UserError
 from pipeline.identity import Run, code_digests, fingerprint_of
-from pipeline.kept import KeptRun
+from pipeline.results.kept import KeptRun
 
 ANYWHERE = "should make no difference to numerics=portable"
 

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 
 
 class StackedLauncher(Launcher):
-    """Trains all jobs of a multirun as stacks (pipeline/launcher.py), or with `dry_run` only says what it would do."""
+    """Trains all jobs of a multirun as stacks (pipeline/application/launcher.py), or with `dry_run` only says what it would do."""
 
     def __init__(self, dry_run: bool = False) -> None:
         """Takes what stands under hydra.launcher."""
@@ -21,7 +21,7 @@ class StackedLauncher(Launcher):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Keeps what Hydra hands over."""
-        from pipeline.launcher import Jobs
+        from pipeline.application.launcher import Jobs
 
         self.jobs = Jobs(hydra_context.config_loader, config, self.dry_run)
 
@@ -38,8 +38,8 @@ class StackedSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Expands the overrides and launches them batch by batch. No batch runs unless every job's config is good."""
-        from pipeline.launcher import Jobs, check_returns
-        from pipeline.words import check_sweep
+        from pipeline.application.launcher import Jobs, check_returns
+        from pipeline.application.words import check_sweep
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])

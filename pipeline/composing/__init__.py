@@ -1,0 +1,1 @@
+"""Hydra's files and a command's words become the configs of runs."""

@@ -1,0 +1,1 @@
+"""What runs inside an MLflow server: a route that takes whole runs, many a request."""

@@ -1,0 +1,1 @@
+"""Arrays: networks and their training. NumPy and the standard library only."""

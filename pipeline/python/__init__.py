@@ -1,0 +1,1 @@
+"""From Python: fit, sweep, and scikit-learn's estimators."""

@@ -1,0 +1,1 @@
+"""What is kept of a run, as values, and read again."""

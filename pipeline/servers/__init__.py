@@ -1,0 +1,1 @@
+"""Other programs that are started: MLflow's UI, PostgreSQL, an MLflow server on it."""

@@ -1,0 +1,80 @@
+"""Starts MLflow's server, with its UI, on a store: on loopback, for as long as it is wanted."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from pipeline.errors import UserError
+from pipeline.leash import let_go, on_leash
+
+if TYPE_CHECKING:
+    from pipeline.store.reader import Reader  # with MLflow: 170 MB, which `seedbed server` need not hold for days
+
+HOST = "127.0.0.1"
+FIRST_PORT = 5000
+START_SECONDS = 120.0
+BY_LOSS = "orderByKey=metrics.%60result%2Ffinal_loss%60&orderByAsc=true"
+
+
+def free_port(port: int | None, first: int = FIRST_PORT) -> int:
+    """The port asked for, else the first free one from `first` on. Raises UserError if the one asked for is taken."""
+    for candidate in range(first, first + 100) if port is None else [port]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError, OverflowError):
+                probe.bind((HOST, candidate))
+                return candidate
+    raise UserError(f"--port {port or first} is taken: choose another.")
+
+
+@contextlib.contextmanager
+def server(
+    uri: str,
+    port: int,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An MLflow server on the store, answering on loopback until the block or this process ends.
+
+    `options` and environment `variables` are further ones of `mlflow server`; what it prints goes to `log`.
+    Raises UserError if it does not start.
+    """
+    words = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *options]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet["MLFLOW_BACKEND_STORE_URI"] = uri  # not an option: others on the machine can read those
+    with (log or Path(os.devnull)).open("wb") as output:
+        process = on_leash(words, signal.SIGTERM, output, variables=quiet | dict(variables or {}))
+    try:
+        wait_for(process, port, "check tracking.uri" if log is None else f"see {log}")
+        yield process
+    finally:
+        let_go(process)
+
+
+def wait_for(process: subprocess.Popen[bytes], port: int, advice: str) -> None:
+    """Returns when the server answers. Raises UserError, with the advice, if it ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"The MLflow server ended at once (exit code {process.returncode}): {advice}.")
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
+            return
+        time.sleep(0.2)
+    raise UserError(f"The MLflow server did not answer within {START_SECONDS:.0f} s: {advice}.")
+
+
+def links(reader: "Reader", address: str) -> dict[str, str]:
+    """Where to look, by experiment: its runs with the lowest final loss first, on MLflow's model-training side."""
+    return {
+        name: f"{address}/#/experiments/{quote(experiment_id)}/runs?workflowType=machine_learning&{BY_LOSS}"
+        for name, experiment_id in reader.experiments().items()
+    }

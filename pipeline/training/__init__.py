@@ -1,0 +1,1 @@
+"""Runs in stacks, trained by someone: this process, others here, machines elsewhere."""

@@ -1,0 +1,1 @@
+"""What the smaller verbs do, and the words that all of them share."""
