@@ -267,8 +267,14 @@ def code_digests() -> dict[str, str]:
 
 
 def bare_sources() -> dict[str, str]:
-    """The modules that decide a result, by name, without comments, docstrings and layout."""
-    return {name: bare_source((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in NUMERICS_CODE}
+    """The modules that decide a result, by name, without comments, docstrings and layout, wherever they stand."""
+    return {name: bare_source(source_of(name).replace("pipeline.numerics.", "pipeline.")) for name in NUMERICS_CODE}
+
+
+def source_of(module: str) -> str:
+    """The source of a module that decides a result."""
+    places = (PACKAGE / "numerics" / f"{module}.py", PACKAGE / f"{module}.py")
+    return next(place for place in places if place.exists()).read_text(encoding="utf-8")
 
 
 def bare_source(source: str) -> str:

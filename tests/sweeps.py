@@ -25,7 +25,8 @@ WORDS = (
     *("training.metrics=[mse]", "tracking.experiment=killed"),
 )
 RUNS = 64
-LIVE = "import pipeline.training.points\npipeline.training.points.LIVE_SECONDS = 0.2\n"  # else nothing this short is ever RUNNING
+# Else nothing this short is ever RUNNING.
+LIVE = "import pipeline.training.points\npipeline.training.points.LIVE_SECONDS = 0.2\n"
 
 
 @dataclass(frozen=True)

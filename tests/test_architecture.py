@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.identity import NUMERICS_CODE
 from tests.conftest import in_process
 from tests.stored import statuses
 from tests.sweeps import in_folder, make_empty_store
@@ -172,7 +173,37 @@ def test_libraries_are_imported_where_the_page_says() -> None:
         for name, _ in imported(tree)
         if (library := name.partition(".")[0]) not in {*sys.stdlib_module_names, "numpy", "pipeline"}
     }
-    assert outside == {("compiled", "numba"), ("compiled", "llvmlite")}
+    assert outside == {("numerics.compiled", "numba"), ("numerics.compiled", "llvmlite")}
+
+
+def reached(module: str) -> set[str]:
+    """The modules of the package that a module imports, also in functions; what they import; and so on."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        some = waiting.pop()
+        fresh = (module_imports(False)[some] | module_imports(True)[some]) - found
+        found |= fresh
+        waiting.extend(fresh)
+    return found
+
+
+def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:
+    for module in ("training.worker", "training.executor", "results.record"):
+        assert not {ROOM_OF[one] for one in reached(module)} & rooms_with("hydra", "omegaconf", "mlflow")
+
+
+def test_the_code_digest_covers_all_modules_that_decide_a_result() -> None:
+    roots = {"numerics.train", "numerics.network", "initial", "data", "sample"}
+    deciding = roots | set().union(*map(reached, roots))
+    # Compiled code has the bits of these modules, or a test fails: it decides nothing.
+    known = {one for one in deciding if ROOM_OF[one] in ("ground", "config")} | {"numerics.compiled", "identity"}
+    assert {one.rpartition(".")[2] for one in deciding - known} == set(NUMERICS_CODE)
+
+
+def test_scikit_learn_is_imported_by_the_estimators_only() -> None:
+    users = {module for module, tree in SOURCES.items() for name, _ in imported(tree) if name.startswith("sklearn")}
+    assert users == {"python.estimator"}
 
 
 # --- the walks --------------------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from pipeline.identity import NUMERICS_CODE
+from pipeline.identity import NUMERICS_CODE, source_of
 from pipeline.numerics.network import Pass, Rule, Stack, predict
 from pipeline.numerics.optimizer import OptimizerRule
 from pipeline.numerics.sigmoid import sigmoid
-from pipeline.paths import PACKAGE
 from pipeline.results.record import prediction_arrays, prediction_columns, weight_arrays
 from pipeline.training.stack import make_stacks, train_stack
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, rows, run, shares, stacked
@@ -140,7 +139,7 @@ def test_a_use_in_training_would_be_caught(function: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", NUMERICS_CODE)
 def test_no_module_has_them_by_another_way(name: str) -> None:
     """By operators, by methods of arrays, or imported by name, where the test above would not see them."""
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(source_of(name))
     for node in ast.walk(tree):
         assert not isinstance(node, ast.MatMult)
         if isinstance(node, ast.Attribute) and node.attr == "dot":

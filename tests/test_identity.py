@@ -1,17 +1,13 @@
 """What a run is: its fingerprint, its cell, its names; and the one direction in which the package imports."""
 
 import ast
-import functools
-import graphlib
-import sys
 from typing import Any
 
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
-from pipeline.identity import NUMERICS_CODE, bare_source, code_digest, digest, is_secret, make_run
-from pipeline.paths import PACKAGE
+from pipeline.identity import NUMERICS_CODE, bare_source, code_digest, digest, is_secret, make_run, source_of
 from tests.factory import config, run
 
 # --- fingerprint and cell ---------------------------------------------------------------------------------------
@@ -203,28 +199,26 @@ def test_bare_source_keeps_what_counts(was: str, becomes: str) -> None:
     assert bare_source(SAMPLE.replace(was, becomes)) != BARE
 
 
-def source(module: str) -> str:
-    """The source of a module of the package, by its dotted name below it."""
-    return (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("module", NUMERICS_CODE)
 def test_comments_and_docstrings_of_the_numerics_do_not_count(module: str) -> None:
-    text = source(module)
+    text = source_of(module)
     assert text.startswith('"""')
     changed = '"""Another docstring.' + text.removeprefix('"""') + "\n# a comment\n"
     assert bare_source(changed) == bare_source(text)
     assert bare_source(text + "\nx = 1\n") != bare_source(text)
 
 
-def test_the_code_digest_is_that_of_the_bare_sources() -> None:
-    assert code_digest() == digest({module: bare_source(source(module)) for module in NUMERICS_CODE})
+def test_the_code_digest_is_that_of_the_bare_sources_wherever_they_stand() -> None:
+    """So that runs of a Seedbed which had them elsewhere are not trained again."""
+    texts = {module: source_of(module).replace("from pipeline.numerics.", "from pipeline.") for module in NUMERICS_CODE}
+    assert "from pipeline.program import" in texts["network"]
+    assert code_digest() == digest({module: bare_source(text) for module, text in texts.items()})
 
 
 @pytest.mark.parametrize("module", NUMERICS_CODE)
 def test_python_3_11_to_3_13_write_the_numerics_alike(module: str) -> None:
     """From 3.12 on, `ast.unparse` quotes strings inside the braces of an f-string differently: there must be none."""
-    for text in ast.walk(ast.parse(source(module))):
+    for text in ast.walk(ast.parse(source_of(module))):
         if isinstance(text, ast.FormattedValue):
             inside = [node for node in ast.walk(text.value) if isinstance(node, ast.Constant)]
             assert not any(isinstance(node.value, str) for node in inside), ast.unparse(text)
@@ -288,121 +282,3 @@ def test_other_words_on_tracking_are_no_secret(word: str) -> None:
 def test_a_run_whose_data_cannot_be_scaled_is_refused() -> None:
     with pytest.raises(UserError, match=r"^data\.scaling is max, but it must be none, divide or standard"):
         run(X=[[0, 1, 1]] * 4, scaling="max")
-
-
-# --- imports ----------------------------------------------------------------------------------------------------
-
-NUMERICS = {
-    "activations", "continuing", "course", "data", "elementary", "initial", "layout", "losses", "network", "optimizer",
-    "pace", "points", "program", "sample", "sigmoid", "stack", "train",
-}  # fmt: skip
-COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
-WITH_MLFLOW = {"api", "database", "model.folder", "model.saved", "moved", "prune", "received", "route"}
-SHIM = "_plugins.hydra_plugins.seedbed_stacked"
-WITH_HYDRA = {"app", "compose", "composer", "experiment", "launcher", "sentences", "words", SHIM}
-
-
-@functools.cache
-def modules() -> frozenset[str]:
-    """Every module of the package, by its dotted name below it."""
-    return frozenset(".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in PACKAGE.rglob("*.py"))
-
-
-@functools.cache
-def imports(module: str) -> frozenset[str]:
-    """What a module imports anywhere, also inside functions: `numpy`, `pipeline.numerics.train`, ..."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source(module))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
-            name = node.module or ""
-            names |= {f"pipeline.{alias.name}" for alias in node.names} if name == "pipeline" else {name}
-    return frozenset(names)
-
-
-def inner(module: str) -> frozenset[str]:
-    """The modules of the package that a module imports."""
-    return modules() & {name.removeprefix("pipeline.") for name in imports(module) if name.startswith("pipeline.")}
-
-
-def outer(module: str) -> set[str]:
-    """The packages from outside that a module imports, without the standard library."""
-    return {name.partition(".")[0] for name in imports(module)} - {"pipeline"} - set(sys.stdlib_module_names)
-
-
-def reached(module: str) -> set[str]:
-    """The modules of the package that a module imports, they import, and so on."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        fresh = inner(waiting.pop()) - found
-        found |= fresh
-        waiting.extend(fresh)
-    return found
-
-
-def test_the_walk_sees_the_modules() -> None:
-    assert set(modules()) >= NUMERICS | WITH_MLFLOW | WITH_HYDRA
-    assert {"network", "sigmoid"} <= reached("stack")
-    assert outer("network") == {"numpy"}
-
-
-def test_imports_point_one_way() -> None:
-    """No module is imported, over others or directly, by one that it imports itself."""
-    graph = {module: inner(module) for module in modules()}
-    order = list(graphlib.TopologicalSorter(graph).static_order())
-    assert set(order) == set(modules())
-
-
-@pytest.mark.parametrize("module", sorted(NUMERICS))
-def test_numerics_import_numpy_and_the_standard_library_only(module: str) -> None:
-    for name in {module} | reached(module):
-        assert outer(name) <= {"numpy"} | (COMPILERS if name == "compiled" else set()), name
-
-
-@pytest.mark.parametrize("module", sorted(NUMERICS))
-def test_numerics_import_nothing_that_trains_compares_or_tracks(module: str) -> None:
-    assert reached(module) <= NUMERICS | {
-        "checks",
-        "compiled",
-        "config",
-        "credentials",
-        "errors",
-        "executor_config",
-        "identity",
-        "paths",
-    }
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_mlflow_and_hydra_are_imported_at_the_edge_only(module: str) -> None:
-    assert "mlflow" not in outer(module) or module in WITH_MLFLOW
-    assert not {"hydra", "omegaconf"} & outer(module) or module in WITH_HYDRA
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_scikit_learn_is_imported_by_the_estimators_only(module: str) -> None:
-    assert "sklearn" not in outer(module) or module == "estimator"
-
-
-def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:
-    assert not reached("stack") & (WITH_MLFLOW | WITH_HYDRA)
-    assert not reached("record") & (WITH_MLFLOW | WITH_HYDRA)
-
-
-def test_the_code_digest_covers_all_modules_that_decide_a_result() -> None:
-    roots = {"train", "network", "initial", "data", "sample"}
-    deciding = roots | set().union(*map(reached, roots))
-    # Compiled code has the bits of these modules, or a test fails: it decides nothing.
-    assert set(NUMERICS_CODE) == deciding - {
-        "checks",
-        "compiled",
-        "config",
-        "credentials",
-        "errors",
-        "executor_config",
-        "paths",
-        "identity",
-    }

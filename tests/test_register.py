@@ -40,7 +40,7 @@ from tests.conftest import in_process, seedbed, shared
 from tests.frames import frame
 from tests.ports import own_port
 from tests.sweeps import serving
-from tests.test_identity import reached
+from tests.test_architecture import reached
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 JAMES = "rows=[[0.2, 1.0, 0.4, 0.3]]"
@@ -261,7 +261,8 @@ def test_the_model_holds_no_pickle_and_no_path_of_ours(registered: Path) -> None
 
 
 def test_it_ships_every_module_that_a_prediction_takes() -> None:
-    assert set(NUMERICS) == {"network"} | reached("network")
+    needed = {"numerics.network"} | reached("numerics.network")
+    assert {f"numerics.{name}" for name in NUMERICS} == needed
 
 
 def test_signature_example_and_requirements(registered: Path) -> None:

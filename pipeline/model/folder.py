@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.data import Dataset, Scale
 from pipeline.environment import version
-from pipeline.identity import code_digests, digest
+from pipeline.identity import code_digests, digest, source_of
 from pipeline.paths import PACKAGE
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import npz
@@ -38,8 +38,8 @@ def write_code(folder: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text('"""Numerics of Seedbed, as they were when the model was made."""\n')
     for name in NUMERICS:
-        source = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
-        (package / f"{name}.py").write_text(source.replace("from pipeline.", "from ."), encoding="utf-8")
+        source = source_of(name).replace("from pipeline.numerics.", "from .")
+        (package / f"{name}.py").write_text(source, encoding="utf-8")
     return package
 
 

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 
 
 class StackedLauncher(Launcher):
-    """Trains all jobs of a multirun as stacks (pipeline/application/launcher.py), or with `dry_run` only says what it would do."""
+    """Trains all jobs of a multirun as stacks (application/launcher.py); `dry_run`: only says what it would do."""
 
     def __init__(self, dry_run: bool = False) -> None:
         """Takes what stands under hydra.launcher."""
