@@ -18,10 +18,10 @@ __all__ = ["SeedbedClassifier", "SeedbedRegressor", "UserError", "fit", "sweep"]
 
 ROOMS = {  # of what is imported when it is asked for: nothing else is, as workers and the command start with this
     "UserError": "errors",
-    "SeedbedClassifier": "estimator",
-    "SeedbedRegressor": "estimator",
-    "fit": "notebook",
-    "sweep": "notebook",
+    "SeedbedClassifier": "python.estimator",
+    "SeedbedRegressor": "python.estimator",
+    "fit": "python.notebook",
+    "sweep": "python.notebook",
 }
 
 # Hydra 1.3 finds launchers and sweepers only below the namespace package `hydra_plugins`, by walking sys.path.

@@ -66,7 +66,7 @@ def test_tables_of_another_mlflow_are_written_by_its_client_with_one_warning(
 ) -> None:
     """As after an update of MLflow that changed its tables: the revision that we were tested with is another one."""
     for room in ("bulk", "database"):
-        monkeypatch.setattr(f"pipeline.{room}.REVISION", "of another time")
+        monkeypatch.setattr(f"pipeline.store.{room}.REVISION", "of another time")
     assert in_process(["sweep", "data=cat_shop", "seed=0,1", "training.epochs=3"], empty_store) == 0
     told = capsys.readouterr()
     assert told.err.count("not those of the MLflow") == 1
