@@ -286,21 +286,19 @@ def names_or(prefix: str, names: Any, count: int) -> tuple[str, ...]:
 
 
 def unfitting_names(config: DataConfig) -> Iterator[str]:
-    """A sentence if lists of names are not used because they have not one name a feature, target or row."""
+    """A sentence for each list of names that is not used because it has not one name a feature, target or row."""
     if config.is_table:
         return
-    lists = {
-        "data.features": (config.features, len(config.X[0])),
-        "data.targets": (config.targets, len(config.y[0])),
-        "data.rows": (config.rows, len(config.X)),
-    }
-    unfit = [key for key, (names, count) in lists.items() if names is not None and len(names) != count]
-    if unfit:
-        one = len(unfit) == 1
-        yield (
-            f"{' and '.join(unfit)} {'does' if one else 'do'} not fit the rows that are given, so names are made up; "
-            f"the data set is called {config.name}. Say {' '.join(f'{key}=null' for key in unfit)} data.name=NAME."
-        )
+    for key, names, count in (
+        ("features", config.features, len(config.X[0])),
+        ("targets", config.targets, len(config.y[0])),
+        ("rows", config.rows, len(config.X)),
+    ):
+        if names is not None and len(names) != count:
+            yield (
+                f"data.{key} has {len(names)} names where {count} are needed, so made-up ones are used "
+                f"(data.{key}=null does the same without a note)."
+            )
 
 
 def row_names(names: Any, X: Any) -> tuple[str, ...]:
