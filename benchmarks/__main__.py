@@ -54,7 +54,7 @@ QUICK = {
     "sweep_updates": (100,),
     "few": (1, 2),
     "many": (2, 34),
-    "rows": ("bulk", "client", "batch", "trackio", "bulk-postgres", "http"),
+    "rows": ("bulk", "client", "batch", "trackio", "bulk-postgres", "http-app", "http"),
     "tracking_rounds": 1,
     "extent": scaling.QUICK,
     "quick": True,

@@ -86,14 +86,14 @@ def postgres(base: Path) -> Iterator[Maker]:
         yield make
 
 
-def over_http(database: Callable[[Path], contextlib.AbstractContextManager[Maker]]) -> "Opener":
-    """An MLflow server with one worker on such a store, which keeps the files too."""
+def over_http(database: Callable[[Path], contextlib.AbstractContextManager[Maker]], *words: str) -> "Opener":
+    """An MLflow server with one worker on such a store, which keeps the files too; `words` are further options."""
 
     @contextlib.contextmanager
     def opened(base: Path) -> Iterator[Maker]:
         with database(base) as make:
             behind, port = make(True), free_port(None, FIRST_PORT)
-            options = ("--serve-artifacts", "--artifacts-destination", behind.artifacts or "")
+            options = ("--serve-artifacts", "--artifacts-destination", behind.artifacts or "", *words)
             with server(behind.uri, port, options, log=base / "server.log"):
                 yield lambda _own: new_place(base, f"http://{HOST}:{port}", on_server=True)
 
@@ -102,11 +102,15 @@ def over_http(database: Callable[[Path], contextlib.AbstractContextManager[Maker
 
 Opener = Callable[[Path], contextlib.AbstractContextManager[Maker]]
 SQLITE, POSTGRES, HTTP, HTTP_POSTGRES = "SQLite", "PostgreSQL", "HTTP, SQLite", "HTTP, PostgreSQL"
+APP, APP_POSTGRES = "HTTP, Seedbed's app, SQLite", "HTTP, Seedbed's app, PostgreSQL"
+APP_WORDS = ("--app-name", "seedbed")  # as `seedbed server` has it
 PLACES: dict[str, Opener] = {
     SQLITE: sqlite,
     POSTGRES: postgres,
     HTTP: over_http(sqlite),
     HTTP_POSTGRES: over_http(postgres),
+    APP: over_http(sqlite, *APP_WORDS),
+    APP_POSTGRES: over_http(postgres, *APP_WORDS),
 }
 
 

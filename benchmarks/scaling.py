@@ -29,7 +29,8 @@ from benchmarks.tracking import ROWS, Tracking
 from benchmarks.training import spread
 from pipeline.errors import UserError
 
-STORES = ("bulk", "bulk-postgres", "http", "http-postgres")  # the rows of tracking.py that say what a run costs
+# The rows of tracking.py that say what a run costs.
+STORES = ("bulk", "bulk-postgres", "http-app", "http-app-postgres", "http", "http-postgres")
 EXPERIMENT = "first_column"
 PATIENCE = 4 * 3600.0  # seconds that a sweep may take
 Report = Callable[[str], None]

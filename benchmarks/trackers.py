@@ -71,7 +71,7 @@ def trained(runs: int, updates: int) -> Batch:
 
 @contextlib.contextmanager
 def seedbed(place: Place) -> Iterator[Keep]:
-    """Seedbed's store with the sink that it chooses: the bulk sink for a database, MLflow's client over HTTP."""
+    """Seedbed's store with the sink that it chooses for the address."""
     from pipeline.track import Store
 
     with Store(tracking(place), unexpected) as store:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-from benchmarks.places import HTTP, HTTP_POSTGRES, POSTGRES, SQLITE, Maker, open_place
+from benchmarks.places import APP, APP_POSTGRES, HTTP, HTTP_POSTGRES, POSTGRES, SQLITE, Maker, open_place
 from benchmarks.processes import CrashError, Worker
 from benchmarks.trackers import BATCH, CLIENT, EACH, FLUENT, SEEDBED, TRACKIO
 from benchmarks.training import spread
@@ -39,6 +39,8 @@ ROWS = {
     "bulk-postgres": Row("Seedbed, bulk sink", SEEDBED, POSTGRES, 200),
     "client-postgres": Row("Seedbed, client sink", CLIENT, POSTGRES, 12),
     "batch-postgres": Row("MLflow's client, log_batch", BATCH, POSTGRES, 12),
+    "http-app": Row("Seedbed, block sink", SEEDBED, APP, 200),
+    "http-app-postgres": Row("Seedbed, block sink", SEEDBED, APP_POSTGRES, 200),
     "http": Row("Seedbed, client sink", SEEDBED, HTTP, 12),
     "batch-http": Row("MLflow's client, log_batch", BATCH, HTTP, 12),
     "http-postgres": Row("Seedbed, client sink", SEEDBED, HTTP_POSTGRES, 12),

@@ -34,6 +34,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._tracking_service import utils as global_store
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request, verify_rest_response
 
 gc.freeze()
 gc.enable()
@@ -53,5 +55,8 @@ __all__ = [
     "RunTag",
     "SqlAlchemyStore",
     "get_artifact_repository",
+    "get_default_host_creds",
     "global_store",
+    "http_request",
+    "verify_rest_response",
 ]

@@ -5,8 +5,6 @@ tests/test_sinks.py holds both sinks to the same rows.
 """
 
 import math
-import secrets
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +17,7 @@ from pipeline import files
 from pipeline.database import REVISION
 from pipeline.insertion import Row, Rows, blocks, insert
 from pipeline.interrupts import let_through
-from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point
+from pipeline.sink import Change, Described, Entry, Experiment, Kept, Point, artifact_uri, new_run_id
 
 BLOCK = 100  # runs whose rows are made at a time
 MANY = 500  # values in one condition
@@ -60,6 +58,8 @@ def is_known(engine: sa.Engine) -> bool:
 class BulkSink:
     """Writes to a database whose tables are as tested."""
 
+    in_bulk = True
+
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
 
@@ -82,11 +82,7 @@ class BulkSink:
                     heads[run_id] = replace(entry, files={})
                     if entry.files:
                         files.put(artifact_uri(experiment, run_id), entry.files)
-                try:
-                    insert_runs(connection, experiment, heads)
-                except IntegrityError:  # another process has just made the same data set: it is there now
-                    connection.rollback()
-                    insert_runs(connection, experiment, heads)
+                insert_new(connection, experiment, heads)
             except BaseException:
                 for run_id in heads:
                     files.remove(artifact_uri(experiment, run_id))
@@ -174,24 +170,21 @@ class BulkSink:
         return str(found)
 
 
+def insert_new(connection: sa.Connection, experiment: Experiment, heads: Mapping[str, Entry]) -> None:
+    """Writes the rows of new runs, by run id, whose files are there. Runs that are there already stay as they are."""
+    try:
+        insert_runs(connection, experiment, heads)
+    except IntegrityError:  # another process has just made the same data set, or one of the runs: it is there now
+        connection.rollback()
+        there = {run_id for run_id, *_ in among(connection, RUNS, (), sa.true(), heads)}
+        insert_runs(connection, experiment, {run_id: head for run_id, head in heads.items() if run_id not in there})
+
+
 def insert_runs(connection: sa.Connection, experiment: Experiment, heads: Mapping[str, Entry]) -> None:
-    """Writes the rows of new runs, by run id, whose files are there."""
+    """Writes the rows of runs, by run id, none of which is there."""
     for block in blocks(list(heads.items()), BLOCK):
         let_through()
         insert(connection, new_rows(connection, experiment, dict(block)))
-
-
-def new_run_id() -> str:
-    """32 hex digits: 12 of the time in ms, the others random, as in MLflow's own ids all are.
-
-    Ids in order are a quarter cheaper to insert: the pages of the indexes are filled one after the other.
-    """
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-
-
-def artifact_uri(experiment: Experiment, run_id: str) -> str:
-    """The address of the folder of a new run's files, as MLflow chooses it."""
-    return f"{experiment.location.rstrip('/')}/{run_id}/artifacts"
 
 
 def finished_runs(

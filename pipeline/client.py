@@ -35,6 +35,8 @@ AT_ONCE = 900  # points and params in a request; MLflow takes 1,000, of which 10
 class ClientSink:
     """Writes through MLflow's client, `threads` runs at a time."""
 
+    in_bulk = False
+
     def __init__(self, uri: str, threads: int) -> None:
         self.uri, self.threads = uri, threads
         self.client = MlflowClient(tracking_uri=uri)

@@ -14,7 +14,7 @@ from pipeline.stack import epochs_left, pace_of, trajectories_of, updates_of
 
 POINT_BYTES = 210  # a curve's point in SQLite: 200 runs of 3-4-5-1 with 2, 100 and 300 points, MLflow 3.17
 RUN_BYTES = 47_000  # what else a run takes: its rows (10 kB), and nine files and folders in a disk's blocks of 4 kB
-WRITING_SECONDS = 0.008  # of a run, into a database by the bulk sink (`make bench ARGS="--only tracking"`)
+WRITING_SECONDS = 0.008  # of a run that is written in bulk (`make bench ARGS="--only tracking"`)
 SENDING_SECONDS = 0.3  # of a run, to an MLflow server on the same machine, by its client
 MEASURED_LANES = 512
 
@@ -44,7 +44,7 @@ class Preview:
     server: bool
 
 
-def preview(plan: Plan, uri: str | None) -> Preview:
+def preview(plan: Plan, uri: str | None, in_bulk: bool = True) -> Preview:
     """Looks at a plan whose runs go to the store at uri (None: to none), without training. Measures the machine."""
     todo = [run for stack in plan.stacks for run in stack]
     server = uri is not None and not is_database(uri)
@@ -60,7 +60,7 @@ def preview(plan: Plan, uri: str | None) -> Preview:
         epochs=sum(run.config.training.epochs for run in todo),
         workers=plan.workers,
         training=makespan([seconds_of(stack, plan.starts) for stack in plan.stacks], max(1, plan.workers)),
-        writing=(SENDING_SECONDS if server else WRITING_SECONDS) * len(todo) if uri else 0.0,
+        writing=(WRITING_SECONDS if in_bulk else SENDING_SECONDS) * len(todo) if uri else 0.0,
         bytes=sum(map(bytes_of, todo)) if uri else 0,
         server=server,
     )

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ from pipeline.postgres import USER, Cluster, account, check_driver, program, wri
 from pipeline.ui import HOST, free_port, server
 
 DATABASE_PORT = 54320  # the first one tried
+APP, AUTH_APP = "seedbed", "seedbed-auth"  # route.py
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  # where MLflow reads it, not what it is
 AUTH_CONFIG = """[mlflow]
 default_permission = NO_PERMISSIONS
@@ -109,10 +111,10 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
         with home.cluster.running(database_port, folder / "postgres.log") as postgres:
             home.cluster.make_database(database_port, "mlflow")
             options = ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
+            options += ["--app-name", AUTH_APP if auth else APP]
             variables = {}
             if auth:
                 home.cluster.make_database(database_port, "auth")
-                options += ["--app-name", "basic-auth"]
                 variables = auth_variables(home, database_port)
             with server(home.uri(database_port, "mlflow"), port, options, variables, folder / "mlflow.log") as mlflow:
                 address = f"http://{HOST}:{port}"
@@ -124,6 +126,8 @@ def check_installed(auth: bool) -> None:
     """Raises UserError, with what to install, if something is missing."""
     program("postgres")
     check_driver()
+    if not entry_points(group="mlflow.app", name=APP):
+        raise UserError("The server's app is not installed: run `make setup`, or install Seedbed again.")
     if auth and find_spec("flask_wtf") is None:
         raise UserError("--auth needs mlflow[auth]: run `make setup EXTRAS=auth` or `pip install 'mlflow[auth]'`.")
 

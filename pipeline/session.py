@@ -146,13 +146,12 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), forc
     """
     note_oddities(runs)
     groups = by_experiment(runs)
-    plans = [
-        make_plan(group, glance(group[0].config.tracking), force) for group in groups
-    ]  # all, before any is measured
+    glances = [glance(group[0].config.tracking) for group in groups]
+    plans = [make_plan(*both, force) for both in zip(groups, glances, strict=True)]  # all, before any is measured
     previews = []
-    for group, plan in zip(groups, plans, strict=True):
+    for group, plan, seen in zip(groups, plans, glances, strict=True):
         tracking = group[0].config.tracking
-        previews.append(preview(plan, tracking.uri))
+        previews.append(preview(plan, tracking.uri, seen is None or seen.in_bulk))
         where = f"in {public_uri(tracking.uri)}" if tracking.uri else "without a store"
         print_plan(f"Plan of {tracking.experiment}, {where}", previews[-1])
     print_end_of_plan(previews)

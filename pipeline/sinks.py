@@ -43,7 +43,10 @@ def existing_sink(uri: str, tell: Tell) -> Sink | None:
 
 
 def sink_of(uri: str, tell: Tell) -> Sink:
-    """The bulk sink for a database with the tables of the tested MLflow, else MLflow's client."""
+    """The bulk sink for a database with the tables of the tested MLflow; blocks for a server that takes them.
+
+    Else MLflow's client.
+    """
     if is_database(uri):
         engine = create_engine(absolute(uri))
         if is_known(engine):
@@ -53,9 +56,12 @@ def sink_of(uri: str, tell: Tell) -> Sink:
             f"The tables in {public_uri(uri)} are not those of the MLflow that this Seedbed was tested with, so runs "
             "are written by MLflow's own client, which is slower."
         )
+    from pipeline.block import BlockSink, has_route
     from pipeline.client import ClientSink
 
-    return ClientSink(absolute(uri), 1 if is_database(uri) else CLIENT_THREADS)
+    if is_database(uri):
+        return ClientSink(absolute(uri), 1)
+    return (BlockSink if has_route(uri) else ClientSink)(uri, CLIENT_THREADS)
 
 
 @contextlib.contextmanager

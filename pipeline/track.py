@@ -27,7 +27,7 @@ from pipeline.outbox import Letter, Outbox
 from pipeline.place import check_artifacts, existing_experiment, make_experiment
 from pipeline.process import is_gone, this_process
 from pipeline.record import Record, fitting_tags
-from pipeline.sink import PROCESS, Change, Entry, Experiment, Kept, Point, Sink, described
+from pipeline.sink import PROCESS, Change, Entry, Experiment, Kept, Point, Sink, described, new_run_id
 from pipeline.sinks import Tell, existing_sink, is_trouble, open_sink, reason_of, translated
 from pipeline.starts import kept_starts
 from pipeline.sync import send_waiting
@@ -158,15 +158,22 @@ class Store:
         `record_of` gives the record of a place, again if it must.
         """
         written: dict[int, str] = {}
-        self._attempt(lambda: self._write(fingerprints, record_of, written))
-        for place in range(len(fingerprints)):
+        ids = [new_run_id() for _ in fingerprints]  # the same when it is sent again: it may have arrived unanswered
+        self._attempt(lambda: self._write(fingerprints, record_of, ids, written))
+        for place, run_id in enumerate(ids):
             if place not in written:
-                self._post(self._content(record_of(place)))
+                self._post(self._content(record_of(place), run_id))
         for fingerprint in fingerprints:
             self._growing.pop(fingerprint, None)
         return written
 
-    def _write(self, fingerprints: Sequence[str], record_of: Callable[[int], Record], written: dict[int, str]) -> None:
+    def _write(
+        self,
+        fingerprints: Sequence[str],
+        record_of: Callable[[int], Record],
+        ids: Sequence[str],
+        written: dict[int, str],
+    ) -> None:
         """Writes runs and notes in `written` those that are in the store for good, by place."""
         if self._claims.is_doubtful:
             self._leave_to_others(fingerprints, written)
@@ -175,7 +182,7 @@ class Store:
         new = [place for place, fingerprint in missing if fingerprint not in self._growing]
         self.sink.change([self._ending(record_of(place)) for place in grown])
         written |= {place: self._growing.pop(fingerprints[place]).run_id for place in grown}  # Ctrl-C may come now
-        entries = (self._entry(record_of(place)) for place in new)
+        entries = (self._entry(record_of(place), ids[place]) for place in new)
         for i, run_id in self.sink.create(self.experiment, entries):
             written[new[i]] = run_id
 
@@ -209,7 +216,7 @@ class Store:
         growing = self._growing.pop(head.tags["fingerprint"], None)
         if growing:
             return self._change(Change(growing.run_id, tags=head.tags, status="FAILED", end=now()))
-        entry = Entry(head.name, "FAILED", now(), now(), head.params, tags=about(head.tags))
+        entry = Entry(head.name, "FAILED", now(), now(), head.params, tags=about(head.tags), run_id=new_run_id())
         written: list[str] = []
         if not self._attempt(lambda: written.extend(one for _, one in self.sink.create(self.experiment, [entry]))):
             self._post(entry)
@@ -295,15 +302,16 @@ class Store:
                 f"The store {self.shown_uri} fails ({reason}): results wait in {self.outbox.folder} from here on."
             )
 
-    def _content(self, record: Record) -> Entry | Change:
-        return self._ending(record) if record.tags["fingerprint"] in self._growing else self._entry(record)
+    def _content(self, record: Record, run_id: str) -> Entry | Change:
+        return self._ending(record) if record.tags["fingerprint"] in self._growing else self._entry(record, run_id)
 
-    def _entry(self, record: Record) -> Entry:
+    def _entry(self, record: Record, run_id: str) -> Entry:
         end = now()
         start = end - int(record.seconds * 1000)
         points = timed(record.metrics, start, end)
         data = described(record.dataset)
-        return Entry(record.name, "FINISHED", start, end, record.params, points, about(record.tags), data, record.files)
+        tags = about(record.tags)
+        return Entry(record.name, "FINISHED", start, end, record.params, points, tags, data, record.files, run_id)
 
     def _opened(self, record: Record, start: int) -> Entry:
         tags, data = about(record.tags), described(record.dataset)
@@ -337,6 +345,13 @@ class Glance:
         with translated(self.tracking.uri or DEFAULT_URI):
             sink, experiment = self._found
             return kept_starts(sink, experiment, runs) if sink and experiment else {}
+
+    @property
+    def in_bulk(self) -> bool:
+        """True if runs would be written many at a time."""
+        with translated(self.tracking.uri or DEFAULT_URI):
+            sink, _ = self._found
+            return sink is None or sink.in_bulk
 
     @functools.cached_property
     def _found(self) -> tuple[Sink | None, Experiment | None]:

@@ -24,6 +24,15 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of t
 os.environ["SEEDBED_REPORT"] = "false"  # it takes seconds to draw: tests of it ask for it
 
 
+LONGEST = ("trouble", "cluster", "bench", "kills", "hosts", "claims", "scaling", "deploy", "server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first: else one process ends long after the other."""
+    place = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 def pytest_collection_finish() -> None:
     """What the tests have imported stays: nobody need look through it for garbage again and again."""
     gc.collect()

@@ -128,10 +128,13 @@ def make_empty_store(command: Command, factory: pytest.TempPathFactory) -> None:
     shutil.rmtree(command.folder / "mlflow-artifacts")
 
 
+APPS = {"MLflow's app": (), "Seedbed's app": ("--app-name", "seedbed")}  # without its route, and with it
+
+
 @contextlib.contextmanager
-def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real MLflow server on a database in the folder, where files go too."""
-    options = ("--artifacts-destination", str(folder / "served"))
+def serving(folder: Path, port: int, app: str = "MLflow's app") -> Iterator[subprocess.Popen[bytes]]:
+    """A real MLflow server with one of `APPS` on a database in the folder, where files go too."""
+    options = ("--artifacts-destination", str(folder / "served"), *APPS[app])
     with server(f"sqlite:///{folder}/server.db", port, options) as process:
         yield process
 

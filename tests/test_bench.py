@@ -336,7 +336,7 @@ def test_tracking(tmp_path: Path) -> None:
     found = written(tmp_path, "--quick", "--only", "tracking")["tracking"]
     left_out = {name for name, why in found["left_out"].items() if "not installed" not in why}
     assert not left_out
-    assert {"bulk", "client", "batch", "http"} <= {cost["row"] for cost in found["costs"]}
+    assert {"bulk", "client", "batch", "http-app", "http"} <= {cost["row"] for cost in found["costs"]}
     assert min(found["twice"].values()) > 0, "that the second trains nothing is large.twice's to see"
 
 

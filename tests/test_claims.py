@@ -28,7 +28,7 @@ from pipeline.ui import server
 from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import Seen, finished, seen, statuses
-from tests.sweeps import LIVE, RUNS, Command, in_folder, undisturbed_sweep
+from tests.sweeps import APPS, LIVE, RUNS, Command, in_folder, undisturbed_sweep
 from tests.test_executor import TWO, eventually
 from tests.test_track import Trained, fingerprints, record_of, some, tracking
 
@@ -295,11 +295,11 @@ def check_shared(one: Command, other: Command, undisturbed: Command) -> None:
         assert {row["fingerprint"] for row in table_of(one, parent)} == set(expected)
 
 
-@pytest.fixture
-def on_postgres(postgres: Server, tmp_path: Path) -> Iterator[tuple[Command, Command]]:
+@pytest.fixture(params=APPS)
+def on_postgres(request: pytest.FixtureRequest, postgres: Server, tmp_path: Path) -> Iterator[tuple[Command, Command]]:
     """The same sweep twice, into one MLflow server on PostgreSQL."""
     port, database = own_port(), postgres.new_database()
-    options = ("--artifacts-destination", str(tmp_path / "served"))
+    options = ("--artifacts-destination", str(tmp_path / "served"), *APPS[request.param])
     with server(database, port, options):
         words = in_folder(tmp_path / "one", *TWO, uri=f"http://127.0.0.1:{port}")
         one = replace(words, database=database, served=tmp_path / "served")

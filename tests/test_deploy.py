@@ -21,6 +21,7 @@ import pytest
 from deploy.try_it import FILES, PORTS, Place, check_installed
 from pipeline.errors import UserError
 from tests.conftest import in_process, seedbed
+from tests.documents import PAGES, blocks
 from tests.test_server import descendants, left_after, open_folder  # noqa: F401  # a fixture
 
 ROOT = FILES.parent
@@ -28,10 +29,7 @@ SWEEP = ("sweep", "data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", 
 TRAIN = ("train", "data=cat_shop", "training.epochs=20")
 STORED = {"weights.npz", "loss.npz", "predictions.json", "weights.json", "config.yaml", "environment.json"}
 PASSWORD = "correct horse"  # noqa: S105  # of a user of the test
-ADD_USER = f"""
-from mlflow.server import get_app_client
-get_app_client("basic-auth", "ADDRESS").create_user("ada", "{PASSWORD}")
-"""
+(SNIPPET,) = [block.body for block in blocks(PAGES["deploy/README.md"]) if block.language == "python"]
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,15 @@ def refused(folder: Path, address: str, capsys: pytest.CaptureFixture[str]) -> s
     return sentence
 
 
-def add_user(running: Site) -> None:
-    """The administrator adds ada, as deploy/README.md says."""
+def administrate(running: Site, code: str) -> None:
+    """The administrator runs some Python of deploy/README.md; who asks for a password gets one."""
     login = {
         "MLFLOW_TRACKING_SERVER_CERT_PATH": running.certificate,
         "MLFLOW_TRACKING_USERNAME": "admin",
         "MLFLOW_TRACKING_PASSWORD": running.setting("mlflow.secrets", "MLFLOW_AUTH_ADMIN_PASSWORD"),
     }
-    words = [sys.executable, "-c", ADD_USER.replace("ADDRESS", running.address)]
-    subprocess.run(words, env=os.environ | login, check=True)
+    code = code.replace("https://seedbed.example.org", running.address).replace("getpass()", repr(PASSWORD))
+    subprocess.run([sys.executable, "-c", code], env=os.environ | login, check=True)
 
 
 @pytest.mark.slow
@@ -118,13 +116,14 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
     work, home = open_folder / "work", open_folder / "site"
     work.mkdir()
     with site(home) as running:
-        add_user(running)
+        administrate(running, SNIPPET.partition("users.grant")[0])  # adds ada
         store = f"tracking.uri={running.address}"
         check_strangers(running, work, monkeypatch, capsys)
         log_in(running, monkeypatch)
         done = seedbed(*SWEEP, store, cwd=work)
         assert done.returncode == 0, done.stderr
         assert "6 runs: 6 trained" in done.stdout
+        assert "POST /api/seedbed/runs" in (home / "log" / "mlflow").read_text()  # whole, through proxy and login
         check_bucket(running)
         read_back(store, work)
         family = {running.process.pid, *descendants(running.process.pid)}
@@ -135,6 +134,7 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         done = seedbed(*SWEEP, f"tracking.uri={running.address}", cwd=work)
         assert "6 runs, 6 of them finished already" in done.stdout
         predict(f"tracking.uri={running.address}", work)
+        administrate(running, SNIPPET.replace('"ada"', '"eve"'))  # all of it: eve comes, and goes
         family = {running.process.pid, *descendants(running.process.pid)}
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0

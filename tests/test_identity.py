@@ -297,7 +297,7 @@ NUMERICS = {
     "pace", "points", "program", "sample", "sigmoid", "stack", "train",
 }  # fmt: skip
 COMPILERS = {"numba", "llvmlite"}  # an extra: imported when it is asked for
-WITH_MLFLOW = {"api", "database", "model.folder", "model.saved", "moved", "prune"}
+WITH_MLFLOW = {"api", "database", "model.folder", "model.saved", "moved", "prune", "received", "route"}
 SHIM = "_plugins.hydra_plugins.seedbed_stacked"
 WITH_HYDRA = {"app", "compose", "composer", "experiment", "launcher", "sentences", "words", SHIM}
 

@@ -21,7 +21,7 @@ import pytest
 from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import check_integrity, finished, seen, statuses
-from tests.sweeps import RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
+from tests.sweeps import APPS, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
 from tests.test_executor import TWO, alive, eventually, session, workers_of
 
 KILLS = int(os.environ.get("SEEDBED_KILLS", "12"))
@@ -168,10 +168,11 @@ def test_a_sweep_into_postgresql_killed_at_random_moments(
 
 
 @pytest.mark.slow
-def test_a_sweep_over_http_killed_at_random_moments(undisturbed: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("app", APPS)
+def test_a_sweep_over_http_killed_at_random_moments(app: str, undisturbed: Command, tmp_path: Path) -> None:
     port = own_port()
     command = over_http(tmp_path / "here", port)
-    with serving(command.folder, port):
+    with serving(command.folder, port, app):
         assert killed_and_ended(iter([command]), undisturbed, 3, 3, random.Random(f"http {SEED}")).total() == 3
 
 

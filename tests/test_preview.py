@@ -27,7 +27,7 @@ def test_nothing_is_kept_without_a_store() -> None:
 
 def test_a_server_takes_longer(capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan([run(seed=seed) for seed in range(40)], None)
-    seen = preview(plan, "http://127.0.0.1:5000")
+    seen = preview(plan, "http://127.0.0.1:5000", in_bulk=False)
     assert seen.writing == pytest.approx(40 * SENDING_SECONDS)
     print_plan("Plan", seen)
     assert "writing                 12 s  estimated for an MLflow server" in capsys.readouterr().out

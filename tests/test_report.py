@@ -5,11 +5,14 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.checks import shown
+from pipeline.compare import learning
 from pipeline.compare.comparison import compare
+from pipeline.compare.learning import spread_evenly
 from pipeline.compare.report import Drawn, draw_best, report
 from pipeline.compare.results import Results, Selection, read_results
 from tests.conftest import in_process, seedbed
@@ -243,3 +246,12 @@ def test_with_validation_rows_their_curves_are_drawn_and_those_of_training_dashe
     content = (empty_store / "report.html").read_bytes()
     assert b"validation half_sse" not in content
     assert "Dashed: of the training rows" not in Page(content).said
+
+
+def test_of_many_runs_as_many_of_each_cell_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = pd.DataFrame({"cell": ["a", "b"] * 50 + ["c"] * 5, "run_id": [f"run {place}" for place in range(105)]})
+    assert spread_evenly(runs) == list(runs["run_id"])
+    monkeypatch.setattr(learning, "MOST_CURVES", 30)
+    drawn = runs[runs["run_id"].isin(spread_evenly(runs))]
+    assert dict(drawn["cell"].value_counts()) == {"a": 10, "b": 10, "c": 5}
+    assert set(np.diff(drawn.index[drawn["cell"] == "a"])) == {10}

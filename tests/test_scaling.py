@@ -119,7 +119,7 @@ def measured() -> Scaling:
 
 
 def test_goals_on_workers_and_stores(measured: Scaling) -> None:
-    costs = {"bulk-postgres": Cost("bulk-postgres", [11.0]), "http": Cost("http", [61.0])}
+    costs = {"bulk-postgres": Cost("bulk-postgres", [11.0]), "http-app": Cost("http-app", [61.0])}
     said = {verdict.goal: verdict for verdict in judge(Results(scaling=measured, tracking=Tracking(costs)))}
     assert said["two worker processes: the speed of one"].measured == 2
     assert said["two worker processes: the speed of one"].verdict == MET

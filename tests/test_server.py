@@ -25,6 +25,7 @@ from pipeline.errors import UserError
 from pipeline.leash import identity, let_go, on_leash
 from pipeline.postgres import Cluster, account
 from tests.conftest import in_process, seedbed
+from tests.documents import PAGES, blocks, commands
 from tests.ports import own_port
 from tests.postgres import skip_without_postgres
 
@@ -164,6 +165,46 @@ def test_only_its_user_can_read_what_it_keeps(open_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_postgres")
+def test_the_backups_of_the_document_can_be_restored(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands as they are written, but for ports and the place of the copy."""
+    found = commands(PAGES["docs/SERVER.md"])
+    copy, dump, pack, restore, unpack = (
+        one for one in found if re.match(r"cp -a|tar|PGPASSFILE=.* pg_(dump|restore)", one)
+    )
+    with started(open_folder) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        assert "3 runs: 3 trained" in summary(seedbed(*SWEEP, "seed=0,1,2", cwd=open_folder))
+        for command in (dump, pack):
+            shell(command.replace("54320", database_port(server)), open_folder)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(30) == 0
+    (open_folder / "backup").mkdir(mode=0o711)
+    shell(copy.replace("/backup/", "backup/"), open_folder)
+    for name in ("restored", "backup/seedbed-server"):
+        with started(open_folder, "--folder", name) as server:
+            if name == "restored":
+                shell(restore.replace("54321", database_port(server)), open_folder)
+                shell(unpack, open_folder)
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+            assert "3 of them finished already" in summary(seedbed(*SWEEP, "seed=0,1,2", cwd=open_folder))
+            shown = seedbed("predict", "experiment=shared", "rows=[[1, 0, 1]]", cwd=open_folder)
+            assert shown.returncode == 0, shown.stderr  # which reads files
+
+
+def database_port(server: Started) -> str:
+    """PostgreSQL's port, as the command has printed it."""
+    (port,) = re.findall(r"PostgreSQL: port (\d+)", server.told)
+    return str(port)
+
+
+def shell(command: str, folder: Path) -> None:
+    """Runs a command as it is typed."""
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("flask_wtf") is None, reason="make setup EXTRAS=auth")
 @pytest.mark.usefixtures("needs_postgres")
 def test_with_auth_nobody_gets_in_without_a_password(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +223,12 @@ def test_with_auth_nobody_gets_in_without_a_password(open_folder: Path, monkeypa
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
         assert "3 runs: 3 trained" in summary(seedbed(*SWEEP, "seed=0,1,2", cwd=open_folder))
-        create_user(server.address, password)
+        (snippet,) = [block.body for block in blocks(PAGES["docs/SERVER.md"]) if block.language == "python"]
+        create, grant = snippet.replace("http://127.0.0.1:5000", server.address).split("users.grant")
+        run_snippet(create)
         assert searched(server.address, "ada", "correct horse") == []  # what others keep is not hers to see
+        run_snippet(create.replace("users.create_user", "print") + "users.grant" + grant)
+        assert searched(server.address, "ada", "correct horse") == ["shared"]
         assert searched(server.address, "admin", password) == ["Default", "shared"]
 
 
@@ -205,11 +250,11 @@ def call(url: str, login: Sequence[str], **content: object) -> "urllib.request._
     return urllib.request.urlopen(request, timeout=30)  # noqa: S310
 
 
-def create_user(address: str, admin_password: str) -> None:
-    """Makes a user called ada."""
-    url = f"{address}/api/2.0/mlflow/users/create"
-    with call(url, ("admin", admin_password), username="ada", password="correct horse") as answer:  # noqa: S106
-        assert answer.status == 200
+def run_snippet(code: str) -> None:
+    """Runs Python as docs/SERVER.md has it; who asks for a password gets one."""
+    code = code.replace("getpass()", '"correct horse"')
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def searched(address: str, user: str, password: str) -> list[str]:

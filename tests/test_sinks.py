@@ -1,4 +1,4 @@
-"""Both sinks write the same rows, table by table, and read the same back."""
+"""All sinks write the same rows, table by table, and read the same back."""
 
 import math
 import shutil
@@ -11,10 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline import bulk
+from pipeline.block import BlockSink
 from pipeline.bulk import BulkSink, is_known
 from pipeline.client import ClientSink
 from pipeline.database import ENGINES, prepare, watch_connections
 from pipeline.sink import Change, Described, Entry, Experiment, Kept, Sink
+from pipeline.sinks import sink_of
 from pipeline.ui import server
 from tests.conftest import seedbed
 from tests.ports import own_port
@@ -90,12 +92,12 @@ def edges(uri: str) -> list[tuple[Any, ...]]:
     return found
 
 
-def experiment_in(uri: str, folder: Path) -> Experiment:
-    """A new experiment with its files in a folder."""
+def experiment_in(uri: str, folder: Path | None) -> Experiment:
+    """A new experiment with its files in a folder, or where the server keeps them."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    client.create_experiment("of a sink", (folder / "the files").as_uri())
+    client.create_experiment("of a sink", (folder / "the files").as_uri() if folder else None)
     found = ClientSink(uri, 1).experiment("of a sink")
     assert found is not None
     return found
@@ -160,17 +162,22 @@ def check_equal(uris: list[str], folders: list[Path]) -> None:
 def check_looks(sinks: list[Sink], experiments: list[Experiment], ids: list[dict[str, str]]) -> None:
     """What the sinks read, of their own store and of the other's."""
     for sink, experiment, names in zip(sinks, experiments, ids, strict=True):
-        found = sink.finished(experiment, "fingerprint", ["f" * 32, "d", "not there"])
-        assert [kept.run_id for kept in found["f" * 32]] == [names[name] for name in (*FINISHED, "ended later")]
-        assert found["f" * 32][-1] == Kept(names["ended later"], {"result/final_loss": 0.5}, diverged=False)
-        assert [(kept.run_id, kept.diverged) for kept in found["d"]] == [(names["diverged"], True)]
-        assert len(found) == 2
-        assert list(sink.finished(experiment, "fingerprint", ["d"])) == ["d"]
-        assert sink.finished(experiment, "fingerprint", []) == {}
-        assert sink.read(names["open"], "x") == b"1"
-        assert sink.read(names["open"], "a b ü.json") == b"{}"
-        assert sink.experiment("no such") is None
-        assert sink.experiment("of a sink") == experiment
+        check_reads(sink, experiment, names)
+
+
+def check_reads(sink: Sink, experiment: Experiment, names: dict[str, str]) -> None:
+    """What a sink reads of what `write_all` wrote."""
+    found = sink.finished(experiment, "fingerprint", ["f" * 32, "d", "not there"])
+    assert [kept.run_id for kept in found["f" * 32]] == [names[name] for name in (*FINISHED, "ended later")]
+    assert found["f" * 32][-1] == Kept(names["ended later"], {"result/final_loss": 0.5}, diverged=False)
+    assert [(kept.run_id, kept.diverged) for kept in found["d"]] == [(names["diverged"], True)]
+    assert len(found) == 2
+    assert list(sink.finished(experiment, "fingerprint", ["d"])) == ["d"]
+    assert sink.finished(experiment, "fingerprint", []) == {}
+    assert sink.read(names["open"], "x") == b"1"
+    assert sink.read(names["open"], "a b ü.json") == b"{}"
+    assert sink.experiment("no such") is None
+    assert sink.experiment("of a sink") == experiment
 
 
 def test_both_sinks_write_the_same_rows_to_sqlite(empty_store: Path, tmp_path: Path) -> None:
@@ -224,23 +231,38 @@ def test_tags_of_an_experiment_replace_those_of_the_same_name(make: Callable[[st
 
 
 @pytest.mark.slow
-def test_the_client_writes_the_same_rows_through_a_server(empty_store: Path, tmp_path: Path) -> None:
-    """With several threads at a time, and files that go through the server."""
+@pytest.mark.parametrize(("app", "kind"), [((), ClientSink), (("--app-name", "seedbed"), BlockSink)])
+@pytest.mark.parametrize("is_served", [True, False], ids=["files served", "files in a folder"])
+def test_the_same_rows_and_files_go_through_a_server(
+    app: tuple[str, ...], kind: type[Sink], is_served: bool, empty_store: Path, tmp_path: Path
+) -> None:
+    """With several threads at a time, or in blocks; with files that go through the server or beside it."""
     folders = [tmp_path / "bulk", tmp_path / "served"]
     for folder in folders:
         folder.mkdir()
         shutil.copy(empty_store / "mlflow.db", folder / "mlflow.db")
     uris = [f"sqlite:///{folder}/mlflow.db" for folder in folders]
     port = own_port()
-    with server(uris[1], port):
+    options = ("--serve-artifacts", "--artifacts-destination", str(folders[1] / "the files"), *app)
+    with server(uris[1], port, options):
         address = f"http://127.0.0.1:{port}"
-        experiments = [experiment_in(uri, folder) for uri, folder in zip((uris[0], address), folders, strict=True)]
-        write_all(bulk_sink(uris[0]), experiments[0])
-        write_all(ClientSink(address, threads=4), experiments[1])
+        sink = sink_of(address, print)
+        assert type(sink) is kind
+        direct = experiment_in(uris[0], folders[0])
+        experiment = experiment_in(address, None if is_served else folders[1])
+        assert experiment.location.startswith("mlflow-artifacts:/" if is_served else "file://")
+        write_all(bulk_sink(uris[0]), direct)
+        check_reads(sink, experiment, write_all(sink, experiment))
     bulk, served = map(contents, uris)
     for name in TABLES:
         assert bulk[name] == served[name], name
     assert edges(uris[0]) == edges(uris[1])
+    assert files_below(folders[0] / "the files") == files_below(folders[1] / "the files")
+
+
+def files_below(folder: Path) -> list[tuple[str, bytes]]:
+    """The files of the runs in a folder, which may be in one of their experiment's, without their runs' ids."""
+    return sorted((file.name, file.read_bytes()) for file in folder.rglob("*/artifacts/*") if file.is_file())
 
 
 @pytest.mark.parametrize("make", SINKS)
@@ -301,3 +323,19 @@ def test_a_data_set_that_another_process_makes_meanwhile_is_taken(
         assert connection.execute(query, {"id": run_id}).scalar() == "second"
     for sink in (mine, others):
         sink.close()
+
+
+def test_runs_that_another_server_has_just_written_stay_as_they_are(empty_store: Path) -> None:
+    """Two servers on one database get the same request: what comes second is written without them."""
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    experiment, engine = experiment_in(uri, empty_store), sa.create_engine(uri)
+    first, second = replace(ENTRY, name="first", files={}), replace(ENTRY, name="second", files={})
+    with engine.connect() as connection:
+        bulk.insert_new(connection, experiment, {"1" * 32: first})
+        connection.commit()
+        bulk.insert_new(connection, experiment, {"1" * 32: second, "2" * 32: second})
+        connection.commit()
+        query = sa.text("SELECT run_uuid, name FROM runs WHERE experiment_id = :id ORDER BY run_uuid")
+        found = connection.execute(query, {"id": int(experiment.experiment_id)}).all()
+        assert found == [("1" * 32, "first"), ("2" * 32, "second")]
+    engine.dispose()

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -25,9 +25,9 @@ from pipeline.config import TrackingConfig
 from pipeline.database import close_connections
 from pipeline.errors import UserError
 from pipeline.identity import Run
-from pipeline.outbox import Outbox
+from pipeline.outbox import Outbox, read
 from pipeline.record import Record, make_head, make_record
-from pipeline.sink import PROCESS, Change, Sink
+from pipeline.sink import PROCESS, Change, Entry, Experiment, Sink
 from pipeline.stack import Result
 from pipeline.track import Points, Store
 from tests.factory import CAT_SHOP, run, trained
@@ -278,6 +278,25 @@ def test_what_was_written_and_not_answered_is_not_there_twice(
         place = fingerprints(some).index(fingerprint)
         assert one.info.status == "FINISHED"
         assert curve(tracking, one.info.run_id) == list(enumerate(map(float, some[1][place].curves["loss"])))
+
+
+def test_what_waits_has_the_run_ids_that_were_sent(
+    tracking: TrackingConfig, some: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have arrived, and be taken late: a server knows it again by its id."""
+    sent: list[str] = []
+
+    def unanswered(experiment: Experiment, entries: Iterable[Entry]) -> Iterator[tuple[int, str]]:
+        sent.extend(entry.run_id for entry in entries)
+        raise OSError("timed out")
+        yield
+
+    with opened(tracking) as store:
+        monkeypatch.setattr(store.sink, "create", unanswered)
+        store.write(fingerprints(some), record_of(some))
+        contents = [read(folder).content for folder in Outbox(str(tracking.uri)).waiting()]
+    assert [content.run_id for content in contents] == sent
+    assert len(set(sent)) == 3
 
 
 def test_a_run_that_waits_is_not_written_beside_the_same_one(tracking: TrackingConfig, some: Trained) -> None:

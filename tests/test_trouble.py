@@ -28,6 +28,7 @@ from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import (
+    APPS,
     RUNS,
     Command,
     in_folder,
@@ -127,8 +128,10 @@ def signal_server(process: subprocess.Popen[bytes], kind: signal.Signals) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize(("lost_at", "sent_by"), [("RUNNING", "sync"), ("FINISHED", "the next start")])
 def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
+    app: str,
     lost_at: str,
     sent_by: str,
     undisturbed: Command,
@@ -136,12 +139,12 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
 ) -> None:
     port = own_port()
     command = over_http(tmp_path / "here", port)
-    with serving(command.folder, port) as process, command.started() as sweep:
+    with serving(command.folder, port, app) as process, command.started() as sweep:
         eventually(has_run(command, lost_at), 120)
         signal_server(process, signal.SIGKILL)
         code = sweep.wait(60)
     check_waits(command, code)
-    with serving(command.folder, port):
+    with serving(command.folder, port, app):
         if sent_by == "sync":
             done = seedbed("sync", f"tracking.uri={store_of(command)}", cwd=command.folder)
             assert done.returncode == 0, done.stderr
@@ -151,10 +154,11 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
 
 
 @pytest.mark.slow
-def test_a_frozen_server_is_given_up_within_a_minute(undisturbed: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("app", APPS)
+def test_a_frozen_server_is_given_up_within_a_minute(app: str, undisturbed: Command, tmp_path: Path) -> None:
     port = own_port()
     command = over_http(tmp_path / "here", port)
-    with serving(command.folder, port) as process:
+    with serving(command.folder, port, app) as process:
         with command.started() as sweep:
             eventually(has_run(command, "FINISHED"), 120)
             signal_server(process, signal.SIGSTOP)

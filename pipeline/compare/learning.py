@@ -17,6 +17,7 @@ from pipeline.compare.results import Results
 
 MOST_KEYS = 4  # that have a picture of their curves
 MOST_LEVELS = 7
+MOST_CURVES = 3000  # that are read: those of 100,000 runs would take gigabytes, and draw the same bands
 ABOUT_BAND = "Line: median over the seeds. Dark band: the middle half of them; light band: all."
 ABOUT_TRAINED = "Dashed: of the training rows, medians; where the two part, the network learns its rows by heart."
 
@@ -35,7 +36,8 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
     if comparison.by:
         return {"curves": [], "strips": None}
     held = "val_loss" in runs and bool(runs["val_loss"].notna().any())
-    curves = by_step(results.curves("val_loss" if held else "loss"))
+    drawn_runs = spread_evenly(runs)
+    curves = by_step(results.curves("val_loss" if held else "loss", drawn_runs))
     longest = cells[is_longest(cells, comparison.keys)]
     loss = str(runs["training.loss"].iloc[0]) if runs["training.loss"].nunique() == 1 else "loss"
     loss = f"validation {loss}" if held else loss
@@ -44,9 +46,10 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
     if found:
         names = labels(longest[["cell", *comparison.keys]], None)
         best = list(longest["cell"])[:MOST_CELLS]
-        trained = list(bands(by_step(results.curves()), runs, "cell", best)) if held else []
+        trained = list(bands(by_step(results.curves(run_ids=drawn_runs)), runs, "cell", best)) if held else []
         more = " Thin lines: other cells, their medians." if len(found) > MOST_CELLS else ""
         more += f" {ABOUT_TRAINED}" if held else ""
+        more += f" Of {len(drawn_runs):,} of the {len(runs):,} runs." if len(drawn_runs) < len(runs) else ""
         drawn.append(picture(curves_by_cell(found, names, loss, trained), f"The best cells. {ABOUT_BAND}{more}"))
     for key in [key for key in comparison.keys if key != "training.epochs"][:MOST_KEYS]:
         by_level = level_bands(curves, runs, key)
@@ -59,6 +62,15 @@ def learning(results: Results, comparison: Comparison) -> dict[str, Any]:
     )
     dots = picture(strips(runs, cells, labels(cells[["cell", *comparison.keys]], None), comparison.metric), caption)
     return {"curves": drawn, "strips": dots}
+
+
+def spread_evenly(runs: pd.DataFrame) -> list[str]:
+    """The ids of the runs whose curves are drawn: all, or of each cell as many, spread over its seeds."""
+    of_cell = runs.groupby("cell")["cell"]
+    room = max(1, MOST_CURVES // of_cell.ngroups)
+    share, place = room / of_cell.transform("size"), of_cell.cumcount()
+    chosen = np.floor(place * share) > np.floor((place - 1) * share)
+    return list(runs.loc[chosen, "run_id"].unique())
 
 
 def is_longest(cells: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[bool]":

@@ -60,9 +60,9 @@ class Results:
         """Where MLflow's UI is, for links: the store if it is a server, else where `seedbed ui` serves it."""
         return server_of(self.shown_uri)
 
-    def curves(self, name: str = "loss") -> pd.DataFrame:
-        """The kept points of a curve of all runs: run_id, step (updates), value; by run, then step."""
-        points = self.source.points(self.run_ids, f"curve/{name}")
+    def curves(self, name: str = "loss", run_ids: Sequence[str] | None = None) -> pd.DataFrame:
+        """The kept points of a curve of these runs, or all: run_id, step (updates), value; by run, then step."""
+        points = self.source.points(self.run_ids if run_ids is None else run_ids, f"curve/{name}")
         return points.sort_values(["run_id", "step"], ignore_index=True)
 
     def with_reached(self, threshold: float, name: str = "loss") -> pd.DataFrame:

@@ -1,0 +1,263 @@
+"""docs/ARCHITECTURE.md is the code: its files, its rooms and their imports, and the functions on its walks."""
+
+import ast
+import graphlib
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.conftest import in_process
+from tests.stored import statuses
+from tests.sweeps import in_folder, make_empty_store
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "pipeline"
+PAGE = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+DOWN = {("verbs", "model")}  # the one step down that the page names
+Imports = Mapping[str, set[str]]
+
+
+def sections(level: str, text: str) -> dict[str, str]:
+    """The text below each heading of a level, by heading."""
+    parts = re.split(rf"^{level} (.+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def files_in(text: str) -> list[str]:
+    """The files that tables name, one a row."""
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+
+
+def module_of(file: str | Path) -> str:
+    """`compare.rows` of compare/rows.py, `cli` of cli/__init__.py; empty for the package itself."""
+    return ".".join(part for part in Path(file).with_suffix("").parts if part != "__init__")
+
+
+CHAPTERS = sections("##", PAGE)
+ROOM_FILES = {room: files_in(text) for room, text in sections("###", CHAPTERS["Every file of pipeline/"]).items()}
+ROOM_OF = {module_of(file): room for room, files in ROOM_FILES.items() for file in files if file.endswith(".py")}
+TABLE = re.findall(r"^\| ([a-z]+) \|[^|]+\|([^|]*)\|([^|]*)\|$", CHAPTERS["Rooms"], re.MULTILINE)[1:]
+ROOMS = [room for room, _, _ in TABLE]
+FIRST_WALK, SECOND_WALK = (text for chapter, text in CHAPTERS.items() if chapter.startswith("A "))
+
+
+def sources() -> dict[str, ast.Module]:
+    """Every module of the package, by its name in it; not what makes a folder a package and is empty otherwise."""
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if file.name != "__init__.py" or len(tree.body) > 1:
+            found[module_of(file.relative_to(PACKAGE))] = tree
+    return found
+
+
+SOURCES = sources()
+
+
+def imported(node: ast.AST, in_function: bool = False) -> Iterator[tuple[str, bool]]:
+    """What a module imports, by full name, and whether a function does so. Not what is for types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((name.name, in_function) for name in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from ((f"{child.module}.{name.name}", in_function) for name in child.names)
+        else:
+            yield from imported(child, in_function or isinstance(child, ast.FunctionDef))
+
+
+def own(name: str) -> str | None:
+    """The module of the package that an imported name is or comes from; None for those of others."""
+    first, _, rest = name.partition(".")
+    if first != "pipeline":
+        return None
+    return next((one for one in (rest, rest.rpartition(".")[0]) if one in SOURCES), "")
+
+
+def module_imports(of_functions: bool) -> dict[str, set[str]]:
+    """What the modules import of the package: when they are loaded, or when their functions are called."""
+    found = {}
+    for module, tree in SOURCES.items():
+        names = [own(name) for name, in_function in imported(tree) if in_function == of_functions]
+        found[module] = {name for name in names if name is not None}
+    return found
+
+
+def room_imports(of_functions: bool) -> dict[str, set[str]]:
+    """The same, of rooms: which others each imports."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, others in module_imports(of_functions).items():
+        found[ROOM_OF[module]] |= {ROOM_OF[other] for other in others} - {ROOM_OF[module]}
+    return found
+
+
+def words(cell: str) -> list[str]:
+    """The names in a cell of a table."""
+    return [word.strip() for word in cell.split(",") if word.strip()]
+
+
+def test_every_file_of_the_package_is_named_once_and_no_other() -> None:
+    named = Counter(file for files in ROOM_FILES.values() for file in files)
+    templates = {str(file.relative_to(PACKAGE)) for file in PACKAGE.rglob("*.j2")}
+    assert set(named.values()) == {1}
+    assert {module_of(file) for file in named if file.endswith(".py")} == set(SOURCES)
+    assert {file for file in named if not file.endswith(".py")} == templates
+
+
+@pytest.mark.parametrize("folder", ["conf", "benchmarks", "deploy"])
+def test_every_file_of_other_folders_is_named_once_and_no_other(folder: str) -> None:
+    files = [file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert sorted(files_in(CHAPTERS[f"{folder}/"])) == sorted(str(file.relative_to(ROOT / folder)) for file in files)
+
+
+def test_the_table_of_rooms_is_their_imports() -> None:
+    assert list(ROOM_FILES) == ROOMS
+    at_once, later = room_imports(of_functions=False), room_imports(of_functions=True)
+    for room, loaded, called in TABLE:
+        assert words(loaded) == [other for other in ROOMS if other in at_once[room]], room
+        assert words(called) == [other for other in ROOMS if other in later[room] - at_once[room]], room
+
+
+def test_imports_go_one_way() -> None:
+    place = {room: i for i, room in enumerate(ROOMS)}
+    for of_functions, exceptions in ((False, set()), (True, DOWN)):
+        found = room_imports(of_functions)
+        down = {(room, other) for room in found for other in found[room] if place[other] > place[room]}
+        assert down == exceptions
+
+
+@pytest.mark.parametrize("of_functions", [False, True], ids=["when loaded", "when called, too"])
+def test_no_module_imports_itself_through_others(of_functions: bool) -> None:
+    graph = module_imports(of_functions=False)
+    if of_functions:
+        graph = {module: graph[module] | others for module, others in module_imports(of_functions=True).items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(SOURCES)
+
+
+def test_a_circle_is_found() -> None:
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
+
+
+def rooms_with(*libraries: str) -> set[str]:
+    """The rooms that import one of these, anywhere."""
+    return {
+        ROOM_OF[module]
+        for module, tree in SOURCES.items()
+        for name, _ in imported(tree)
+        if name.partition(".")[0] in libraries
+    }
+
+
+def test_libraries_are_imported_where_the_page_says() -> None:
+    hydra, mlflow = re.findall(
+        r"Hydra and OmegaConf are imported by (.+), MLflow by (.+)\. `numerics`", CHAPTERS["Rooms"]
+    )[0]
+    assert rooms_with("hydra", "omegaconf") == set(re.findall(r"`(\w+)`", hydra))
+    assert rooms_with("mlflow") == set(re.findall(r"`(\w+)`", mlflow))
+    outside = {
+        (module, library)
+        for module, tree in SOURCES.items()
+        if ROOM_OF[module] == "numerics"
+        for name, _ in imported(tree)
+        if (library := name.partition(".")[0]) not in {*sys.stdlib_module_names, "numpy", "pipeline"}
+    }
+    assert outside == {("compiled", "numba"), ("compiled", "llvmlite")}
+
+
+# --- the walks --------------------------------------------------------------------------------------------------
+
+
+def named_functions(text: str) -> list[str]:
+    """`plan.execute` and the like, in their order."""
+    return re.findall(r"`([\w.]+)\(\)`", text)
+
+
+def has(node: Any, path: list[str]) -> bool:
+    """Whether there is such a class or function in a module."""
+    if not path:
+        return True
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return any(isinstance(one, kinds) and one.name == path[0] and has(one, path[1:]) for one in node.body)
+
+
+@pytest.mark.parametrize("function", sorted({*named_functions(FIRST_WALK), *named_functions(SECOND_WALK)}))
+def test_the_functions_on_the_walks_exist(function: str) -> None:
+    parts = function.split(".")
+    (module,) = (i for i in range(1, len(parts)) if ".".join(parts[:i]) in SOURCES and has_rest(parts, i))
+    assert has(SOURCES[".".join(parts[:module])], parts[module:])
+
+
+def has_rest(parts: list[str], i: int) -> bool:
+    """Whether the rest of a dotted name is in the module that its first parts name."""
+    return has(SOURCES[".".join(parts[:i])], parts[i:])
+
+
+def called(command: Callable[[], int]) -> list[str]:
+    """The package's functions that a command calls in this process and thread, in the order of their first call."""
+    found: dict[str, None] = {}
+    names: dict[str, str] = {}
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(f"{PACKAGE}{os.sep}"):
+            file = code.co_filename
+            if file not in names:
+                names[file] = module_of(Path(file).relative_to(PACKAGE))
+            found[f"{names[file]}.{code.co_qualname}"] = None
+
+    sys.setprofile(watch)
+    try:
+        assert command() == 0
+    finally:
+        sys.setprofile(None)
+    return list(found)
+
+
+def check_order(functions: list[str], found: list[str]) -> None:
+    """Fails unless the functions of a walk were called, and for the first time in the walk's order."""
+    assert [one for one in functions if one not in found] == []
+    assert functions == sorted(functions, key=found.index)
+
+
+@pytest.mark.slow
+def test_the_first_walk_is_the_way_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEDBED_REPORT", "true")
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    (line,) = re.findall(r"^`seedbed ([^`]+)`, with", FIRST_WALK, re.MULTILINE)
+    check_order(named_functions(FIRST_WALK), called(lambda: in_process(line.split(), tmp_path)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_outbox")
+def test_the_second_walk_is_the_way_of_a_sweep_after_a_kill(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while runs grow in the store, beside shorter ones that have ended."""
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    left, again = SECOND_WALK.split("*The same command again*")
+    assert {"track.Store.grow", "process.this_process"} <= set(named_functions(left))
+    command = in_folder(tmp_path, "executor=serial", "network.hidden=[2],[4,4]", "training.epochs=40,20000")
+    make_empty_store(command, tmp_path_factory)
+    shorter = [word if "epochs" not in word else "training.epochs=40" for word in command.words]
+    assert in_process([*shorter, "network.hidden=[2]"], tmp_path) == 0
+    with command.started() as process:
+        while "RUNNING" not in statuses(command.database):
+            assert process.poll() is None, command.said()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    check_order(named_functions(again), called(lambda: in_process(command.words, tmp_path)))
+    kept = Counter(statuses(command.database))
+    assert (kept["RUNNING"], kept["parent RUNNING"], kept["parent KILLED"]) == (0, 0, 1)
+    assert kept["KILLED"] > 0
