@@ -185,8 +185,11 @@ def glance(tracking: TrackingConfig) -> "Glance | None":
 
 def note_oddities(runs: Sequence[Run]) -> None:
     """Says, once each, which of a data set's names are not used as they do not fit its rows, and what will be slow."""
-    for note in dict.fromkeys(note for run in runs for note in unfitting_names(run.config.data)):
+    notes = dict.fromkeys((note, run.config.data.name) for run in runs for note in unfitting_names(run.config.data))
+    for note, _ in notes:
         warn(note)
+    for name in dict.fromkeys(name for _, name in notes):
+        warn(f"These rows go by the name {name}, a data set's: data.name=NAME gives them one of their own.")
     slow = {run.architecture for run in runs if is_slow(run)}
     if slow:
         warn(
