@@ -189,7 +189,7 @@ def note_oddities(runs: Sequence[Run]) -> None:
     for note, _ in notes:
         warn(note)
     for name in dict.fromkeys(name for _, name in notes):
-        warn(f"These rows go by the name {name}, a data set's: data.name=NAME gives them one of their own.")
+        warn(f"data.name is {name}, as of the data set whose rows are replaced: data.name=NAME tells them apart.")
     slow = {run.architecture for run in runs if is_slow(run)}
     if slow:
         warn(
