@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import gc
+import importlib.util
 import os
 import resource
 import shutil
@@ -24,6 +25,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test may write to a store of t
 os.environ["SEEDBED_REPORT"] = "false"  # it takes seconds to draw: tests of it ask for it
 
 
+NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra dask")
 LONGEST = ("trouble", "cluster", "bench", "kills", "hosts", "claims", "scaling", "deploy", "server")
 
 

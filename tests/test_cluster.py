@@ -1,7 +1,6 @@
 """Training elsewhere: a Dask cluster of real processes that are killed, stopped and restarted; any other executor."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -27,12 +26,11 @@ from pipeline.training.executor import WorkerDiedError, share_out, train_stacks
 from pipeline.training.pools import Pool, await_file, hand_over, reached
 from pipeline.training.stack import Result, train_stack
 from pipeline.training.worker import aligned, check_passport, passport
-from tests.conftest import seedbed
+from tests.conftest import NEEDS_DASK, seedbed
 from tests.factory import CAT_SHOP, run
 from tests.ports import own_port
 
 THREADS = "concurrent.futures.ThreadPoolExecutor"
-DISTRIBUTED = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra dask")
 RUNS = [
     run(**CAT_SHOP | {"hidden": hidden, "seed": seed, "epochs": 40})
     for hidden in ([2], [3], [2, 2])
@@ -340,13 +338,13 @@ def check_whole(folder: Path, runs: int = 32) -> None:
     assert "IDENTICAL" in again.stdout
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 def test_a_cluster_on_this_machine_trains_the_same_bits() -> None:
     check_same(trained(ExecutorConfig("dask", workers=2)))
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 def test_workers_with_other_processors_give_the_same_bits_and_say_what_they_are(tmp_path: Path) -> None:
     port = own_port()
@@ -357,7 +355,7 @@ def test_workers_with_other_processors_give_the_same_bits_and_say_what_they_are(
     assert {one.trained_on["variables"]["NPY_DISABLE_CPU_FEATURES"] for one in found.values()} == set(less.values())
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 def test_nobody_answers_or_no_worker_comes(tmp_path: Path) -> None:
     port = own_port()
@@ -370,7 +368,7 @@ def test_nobody_answers_or_no_worker_comes(tmp_path: Path) -> None:
     assert f"No worker came to the Dask scheduler at tcp://127.0.0.1:{port} within 4 s" in told_.stderr
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_costs_nothing(kind: signal.Signals, tmp_path: Path) -> None:
@@ -386,7 +384,7 @@ def test_a_worker_that_dies_or_hangs_costs_nothing(kind: signal.Signals, tmp_pat
     check_whole(tmp_path)
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 def test_a_scheduler_that_is_started_again_costs_nothing(tmp_path: Path) -> None:
     """Its workers end with it: whoever starts it again starts them, too."""
@@ -401,7 +399,7 @@ def test_a_scheduler_that_is_started_again_costs_nothing(tmp_path: Path) -> None
     check_whole(tmp_path)
 
 
-@DISTRIBUTED
+@NEEDS_DASK
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_with_the_same_command(tmp_path: Path) -> None:
     port = own_port()
@@ -432,6 +430,7 @@ def wait_for_training(sweep: "subprocess.Popen[str]") -> None:
     pytest.fail("it ended before")
 
 
+@NEEDS_DASK
 def test_a_scheduler_s_file_that_never_comes_is_one_sentence(tmp_path: Path) -> None:
     config = ExecutorConfig("dask", scheduler_file=str(tmp_path / "none.json"), timeout=0.2)
     sentence = r"executor.scheduler_file is .*none.json, .*no such file after 0.2 s"

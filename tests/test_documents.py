@@ -21,7 +21,7 @@ from pipeline.cli import cli
 from pipeline.composing.experiment import experiment_files
 from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
-from tests.conftest import in_process
+from tests.conftest import NEEDS_DASK, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
 from tests.test_make import make
 
@@ -202,7 +202,9 @@ def run_ids(folder: Path) -> list[str]:
     return [run.info.run_id for one in found if one for run in client.search_runs([one.experiment_id])]
 
 
-@pytest.mark.parametrize("command", RUN)
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=NEEDS_DASK if "executor=dask" in one else ()) for one in RUN]
+)
 def test_a_command_of_the_documents_works(
     command: str, check: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

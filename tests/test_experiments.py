@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.composing.experiment import data_files, experiment_files, opening, swept, swept_values
 from pipeline.composing.sentences import GROUPS
-from tests.conftest import in_process, seedbed
+from tests.conftest import NEEDS_DASK, in_process, seedbed
 
 SHRUNK = ("training.epochs=3", "tracking=none")
 NEEDS = {
@@ -84,7 +84,14 @@ def test_every_choice_of_a_group_composes(
     assert f"\n{group}:\n" in "\n" + capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] != "tracking"])
+RUNNING = [
+    pytest.param(*choice, marks=NEEDS_DASK if choice == ("executor", "dask") else ())
+    for choice in CHOICES
+    if choice[0] != "tracking"
+]
+
+
+@pytest.mark.parametrize(("group", "name"), RUNNING)
 def test_every_choice_of_a_group_runs(
     group: str,
     name: str,

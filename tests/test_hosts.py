@@ -5,7 +5,6 @@ network can be cut without that of the workers.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -23,14 +22,14 @@ import sqlalchemy as sa
 
 from pipeline.leash import let_go, on_leash
 from pipeline.servers.postgres import Cluster
-from tests.conftest import seedbed
+from tests.conftest import NEEDS_DASK, seedbed
 from tests.hosts import Hosts, hosts_or_skip
 from tests.postgres import NOT_DURABLE, skip_without_postgres
 from tests.stored import Seen, finished, seen
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra dask"),
+    NEEDS_DASK,
 ]
 
 SERVER, WORKERS, LAPTOP = "server", ("one", "two"), "laptop"
