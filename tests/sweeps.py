@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,3 +145,20 @@ def over_http(folder: Path, port: int) -> Command:
     """The sweep into a server of that folder."""
     command = in_folder(folder, *TWO, uri=f"http://{HOST}:{port}")
     return replace(command, database=f"sqlite:///{folder}/server.db", served=folder / "served")
+
+
+def frozen_with_lock(driver: "subprocess.Popen[bytes]", command: Command) -> sqlite3.Connection:
+    """Freezes a driver between its writes to an SQLite file: frozen in one it would keep everybody from writing.
+
+    Returns a connection that has the lock.
+    """
+    connection = sqlite3.connect(command.folder / "mlflow.db", timeout=0, isolation_level=None)
+    while True:
+        driver.send_signal(signal.SIGSTOP)
+        time.sleep(0.01)  # until it has stopped
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+            return connection
+        except sqlite3.OperationalError:
+            driver.send_signal(signal.SIGCONT)
+            time.sleep(0.01)

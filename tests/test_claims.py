@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
@@ -29,7 +26,7 @@ from pipeline.store.track import Store
 from tests.ports import own_port
 from tests.postgres import Server
 from tests.stored import Seen, finished, seen, statuses
-from tests.sweeps import APPS, LIVE, RUNS, Command, in_folder, undisturbed_sweep
+from tests.sweeps import APPS, LIVE, RUNS, Command, frozen_with_lock, in_folder, undisturbed_sweep
 from tests.test_executor import TWO, eventually
 from tests.test_track import Trained, fingerprints, record_of, some, tracking
 
@@ -332,7 +329,7 @@ def test_what_a_killed_or_frozen_driver_leaves_the_other_trains(
     other = replace(one, words=(*one.words, f"tracking.uri={one.database}"), folder=tmp_path / "other")
     with one.started() as first:
         eventually(lambda: has_runs(one) and "FINISHED" in statuses(one.database), 120)
-        frozen_between_writes(first, one.database)
+        frozen_with_lock(first, one).close()
         with other.started() as second:
             eventually(lambda: "Another sweep trains" in other.said(), 60)
             if is_killed:
@@ -343,22 +340,6 @@ def test_what_a_killed_or_frozen_driver_leaves_the_other_trains(
     expected, found = finished(undisturbed.database), finished(one.database)
     assert sorted(found) == sorted(expected)
     assert all(found[fingerprint] == result for fingerprint, result in expected.items())
-
-
-def frozen_between_writes(driver: subprocess.Popen[bytes], database: str) -> None:
-    """Freezes it at a moment at which it holds no lock on its SQLite file, which nobody else could write to."""
-    engine = create_engine(database, connect_args={"timeout": 0}, isolation_level="AUTOCOMMIT")
-    while True:
-        driver.send_signal(signal.SIGSTOP)
-        time.sleep(0.01)  # until it has stopped
-        try:
-            with engine.connect() as connection:
-                connection.execute(text("BEGIN IMMEDIATE"))
-                connection.execute(text("ROLLBACK"))
-            return
-        except OperationalError:
-            driver.send_signal(signal.SIGCONT)
-            time.sleep(0.01)
 
 
 def has_runs(command: Command) -> bool:

@@ -180,7 +180,7 @@ def test_numerics_code_that_was_edited_since_is_named(factor: str, verdict: str,
     root = tmp_path / "checkout"
     for folder in ("pipeline", "conf", "experiments"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    optimizer = root / "pipeline" / "optimizer.py"
+    optimizer = root / "pipeline" / "numerics" / "optimizer.py"
     step = "            partial(np.multiply, gradient.flat, self._rates, gradient.flat),"
     before = optimizer.read_text(encoding="utf-8")
     after = before.replace(step, f"{step} partial(np.multiply, gradient.flat, np.array({factor}), gradient.flat),")

@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import tempfile
 import time
@@ -31,6 +30,7 @@ from tests.sweeps import (
     APPS,
     RUNS,
     Command,
+    frozen_with_lock,
     in_folder,
     left,
     make_empty_store,
@@ -223,10 +223,10 @@ def with_store(undisturbed: Command, tmp_path: Path, tmp_path_factory: pytest.Te
 
 
 @contextlib.contextmanager
-def locked(command: Command) -> Iterator[None]:
-    """Nobody else can write to the database in the block."""
-    with contextlib.closing(sqlite3.connect(command.folder / "mlflow.db", 20, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
+def locked(command: Command, driver: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Nobody else can write to the database in the block, also not the sweep, which may end within a second."""
+    with contextlib.closing(frozen_with_lock(driver, command)) as connection:
+        driver.send_signal(signal.SIGCONT)
         yield
         connection.execute("ROLLBACK")
 
@@ -235,7 +235,7 @@ def locked(command: Command) -> Iterator[None]:
 def test_a_database_that_is_locked_for_a_moment_is_waited_for(with_store: Command, undisturbed: Command) -> None:
     with with_store.started() as sweep:
         eventually(has_run(with_store, "RUNNING"), 120)
-        with locked(with_store):
+        with locked(with_store, sweep):
             time.sleep(4)
         assert sweep.wait(60) == 0
     assert "note" not in with_store.said()
@@ -246,7 +246,7 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(with_store: Comman
 def test_a_database_that_stays_locked_gets_all_later(with_store: Command, undisturbed: Command) -> None:
     with with_store.started() as sweep:
         eventually(has_run(with_store, "RUNNING"), 120)
-        with locked(with_store):
+        with locked(with_store, sweep):
             code = sweep.wait(150)
     check_waits(with_store, code)
     assert "database is locked" in with_store.said()
