@@ -188,7 +188,7 @@ def test_a_lost_stack_is_sent_again() -> None:
 
 def test_a_stack_that_is_lost_again_and_again_fails() -> None:
     """As one does whose results cannot travel: it would be trained for ever."""
-    pool = Shaky(losses=99, away=0)
+    pool = Shaky(losses=9, away=0)
     with Cluster(pool, 60.0, "It") as executor:
         ((_, future),) = train_stacks(executor, [RUNS[:1]], lambda _: None)
         with pytest.raises(WorkerDiedError, match="It lost it or its result 6 times"):
