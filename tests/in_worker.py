@@ -79,7 +79,10 @@ def tell_much(megabytes: int, die: bool) -> float:
 
 
 def train_watched(stack: Sequence[Run], starts: Starts) -> list[Result]:
-    """Trains a stack and tells of it at every report; is killed the first time, when it has told twice."""
+    """Trains a stack and tells of it at every report; is killed the first time, when it has told twice.
+
+    The second time it waits beyond half of its updates until they were told: the driver leaves a file.
+    """
     points.LIVE_SECONDS, train.REPORT_EVERY = 0.0, 100
     tell, told = LIVE.get(), 0
 
@@ -93,7 +96,16 @@ def train_watched(stack: Sequence[Run], starts: Starts) -> list[Result]:
             time.sleep(0.3)  # until it was sent
             os.kill(os.getpid(), signal.SIGKILL)
 
-    token = LIVE.set(tell if Path("died").exists() else tell_twice)
+    def tell_and_wait(glimpse: Glimpse) -> None:
+        assert tell
+        tell(glimpse)
+        half = stack[0].config.training.epochs / 2
+        deadline = time.monotonic() + 60
+        for fingerprint, some in glimpse.points.items():
+            while some.steps[-1] > half and not Path(fingerprint).exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+    token = LIVE.set(tell_and_wait if Path("died").exists() else tell_twice)
     try:
         return train_here(stack, starts)
     finally:

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import click
 import pytest
 
 from benchmarks.__main__ import main as bench
@@ -163,7 +162,8 @@ def check_make(command: str, check: Callable[[str], None]) -> None:
 def check_ours(command: str, folder: Path, run: Callable[[list[str]], int]) -> None:
     """A command of ours does its work, or where that would take long, what comes before."""
     verb, *words = words_of(command)
-    known = cli.get_command(click.Context(cli), verb)
+    context = cli.make_context("seedbed", [verb])
+    known = cli.get_command(context, verb)
     assert known, f"no verb is called {verb}"
     if is_experiment(words):
         return
@@ -171,7 +171,7 @@ def check_ours(command: str, folder: Path, run: Callable[[list[str]], int]) -> N
         options = [] if verb == "plan" or "--cfg" in words else ["--dry-run"]
         assert in_process([verb, *(STANDS_FOR.get(word, word) for word in words), *options], folder) == 0
     elif verb in PARSED:
-        given = known.make_context(verb, list(words)).params
+        given = known.make_context(verb, list(words), parent=context).params  # click keeps the parent's -h for good
         names = [name for found in given.values() if isinstance(found, tuple) for name in found if "=" not in name]
         assert set(names) <= {*PARSED[verb]()}
     else:

@@ -261,7 +261,16 @@ def test_serial_raises_ctrl_c_and_keeps_errors() -> None:
 # --- live -------------------------------------------------------------------------------------------------------
 
 
-def told_of(executor: StackExecutor, stacks: list[list[Run]]) -> tuple[dict[str, list[int]], list[list[Run]]]:
+def leave_a_file_beyond_half(stack: list[Run], glimpse: Glimpse) -> None:
+    """What `in_worker.train_watched` waits for."""
+    for fingerprint, some in glimpse.points.items():
+        if some.steps[-1] > stack[0].config.training.epochs / 2:
+            Path(fingerprint).touch()
+
+
+def told_of(
+    executor: StackExecutor, stacks: list[list[Run]], also: Callable[[list[Run], Glimpse], None] = lambda *_: None
+) -> tuple[dict[str, list[int]], list[list[Run]]]:
     """The steps that `live` was told, by fingerprint, and the stacks that it was told of, while stacks train."""
     steps: dict[str, list[int]] = {}
     seen: list[list[Run]] = []
@@ -272,6 +281,7 @@ def told_of(executor: StackExecutor, stacks: list[list[Run]]) -> tuple[dict[str,
         for fingerprint, some in glimpse.points.items():
             assert fingerprint in {one.fingerprint for one in stack}
             steps.setdefault(fingerprint, []).extend(some.steps.tolist())
+        also(stack, glimpse)
 
     with executor:
         for _, future in train_stacks(executor, stacks, lambda updates: None, live):
@@ -302,7 +312,7 @@ def test_a_worker_sends_points_and_those_that_a_second_one_sends_again_are_told_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(executors, "train_here", in_worker.train_watched)
     stacks = [[run(seed=seed, epochs=10_000) for seed in range(3)], [run(epochs=10_000, hidden=[1])]]
-    steps, _ = told_of(Processes(1), stacks)
+    steps, _ = told_of(Processes(1), stacks, leave_a_file_beyond_half)
     assert (tmp_path / "died").exists()
     assert sorted(steps) == sorted(one.fingerprint for stack in stacks for one in stack)
     wanted = curve_steps(10_000, 10_000, 300)
