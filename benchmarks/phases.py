@@ -21,12 +21,12 @@ T = TypeVar("T")
 STAMPS = (
     ("pipeline.application.launcher", "Jobs", "runs", "compose"),
     ("pipeline.session", "", "make_plan", "plan"),
-    ("pipeline.session", "Parent", "run", "run"),
+    ("pipeline.session", "SweepSession", "run", "run"),
     ("pipeline.planning.plan", "", "executor_of", "workers"),
     ("pipeline.training.cluster", "Cluster", "__exit__", "workers"),
     ("pipeline.training.executor", "", "train_here", "train"),
-    ("pipeline.session", "Parent", "_close", "close"),
-    ("pipeline.session", "Parent", "conclude", "compare"),
+    ("pipeline.session", "SweepSession", "_close", "close"),
+    ("pipeline.session", "SweepSession", "conclude", "compare"),
 )
 PHASES = ("open", "compose", "plan", "workers", "train", "run", "write", "close", "compare")
 BYTES_A_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss

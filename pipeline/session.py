@@ -17,14 +17,11 @@ from pipeline.identity import Run, is_secret, is_slow
 from pipeline.planning.console import (
     MOST_PREDICTIONS,
     Display,
-    counted,
     print_end_of_plan,
     print_failures,
     print_plan,
     print_predictions,
     print_refused,
-    say,
-    warn,
 )
 from pipeline.planning.plan import (
     FAILED,
@@ -41,6 +38,7 @@ from pipeline.planning.plan import (
 from pipeline.planning.preview import preview
 from pipeline.planning.tally import parent_files, sweep_metrics
 from pipeline.results.record import predictions
+from pipeline.terminal import counted, say, warn
 
 if TYPE_CHECKING:
     from pipeline.store.track import Glance, Store
@@ -84,7 +82,7 @@ def ended(run: Run, store: "Store | None", force: bool) -> Outcome:
 def run_sweep(
     runs: Sequence[Run],
     words: Sequence[str],
-    parents: dict[tuple[str, str, str], "Parent"] | None = None,
+    sessions: dict[tuple[str, str, str], "SweepSession"] | None = None,
     force: bool = False,
     call: str = "",
 ) -> list[Outcome]:
@@ -92,11 +90,11 @@ def run_sweep(
 
     With `force` it trains the finished ones too.
 
-    `words` are the overrides the user gave; `parents` are those of the sweep's earlier batches, and will be of this one
-    too. A sweep from Python has a `call` in place of words. Returns an outcome for every distinct run; only those of
-    such a call have results.
+    `words` are the overrides the user gave; `sessions` are those of the sweep's earlier batches, and will be of this
+    one too. A sweep from Python has a `call` in place of words. Returns an outcome for every distinct run; only those
+    of such a call have results.
     """
-    parents = {} if parents is None else parents
+    sessions = {} if sessions is None else sessions
     note_oddities(runs)
     groups = by_experiment(runs)
     outcomes: list[Outcome] = []
@@ -105,16 +103,17 @@ def run_sweep(
         stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            parents[key] = Parent(store, make_plan(group, store, force), words, key[1], parents.get(key), call=call)
+            plan = make_plan(group, store, force)
+            sessions[key] = SweepSession(store, plan, words, key[1], sessions.get(key), call=call)
             if not call:
-                ENDED[key] = parents[key]
-            outcomes += parents[key].run()
+                ENDED[key] = sessions[key]
+            outcomes += sessions[key].run()
             waiting += store.send() if store else 0
     check_sent(waiting, [group[0].config.tracking for group in groups])
     return outcomes
 
 
-ENDED: dict[tuple[str, str, str], "Parent"] = {}  # sweeps of this command that are not compared yet
+ENDED: dict[tuple[str, str, str], "SweepSession"] = {}  # sweeps of this command that are not compared yet
 
 
 @contextlib.contextmanager
@@ -129,12 +128,12 @@ def compared() -> Iterator[None]:
         yield
     except FailedRunsError as error:
         failure = error
-    for parent in ENDED.values():
+    for session in ENDED.values():
         if len(ENDED) > 1:
-            say(f"Comparison of {parent.name}:")
-        parent.conclude()
-    for parent in ENDED.values():
-        parent.register()
+            say(f"Comparison of {session.name}:")
+        session.conclude()
+    for session in ENDED.values():
+        session.register()
     if failure:
         raise failure
 
@@ -215,8 +214,8 @@ def in_plan_order(plan: Plan, outcomes: Iterable[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: place[outcome.run.fingerprint])
 
 
-class Parent:
-    """A sweep's parent run in the store (if there is one), from opening to the final word."""
+class SweepSession:
+    """A sweep in one MLflow experiment, from opening its parent run (if there is a store) to the final word."""
 
     def __init__(
         self,
@@ -224,7 +223,7 @@ class Parent:
         plan: Plan,
         words: Sequence[str],
         experiment: str,
-        earlier: "Parent | None" = None,
+        earlier: "SweepSession | None" = None,
         *,
         call: str = "",
     ) -> None:
@@ -306,12 +305,12 @@ class Parent:
     def conclude(self) -> None:
         """Compares the runs, once all batches have ended; says where to look."""
         from pipeline.compare.earlier import holds
-        from pipeline.compare.links import Parent as Kept
+        from pipeline.compare.links import KeptSweep
 
         outcomes, with_report, kept = list(self.ended.values()), self.plan.runs[0].config.tracking.report, None
         if self.store and self.run_id and not self.store.waiting:
             where = self.store.uri, self.store.experiment, self.run_id
-            kept = Kept(*where, self.name, self.command, self.question)
+            kept = KeptSweep(*where, self.name, self.command, self.question)
         if kept is None or not holds(outcomes, kept, with_report):
             from pipeline.compare.closing import conclude  # with scipy and pandas, which takes a second
 

@@ -17,11 +17,11 @@ import threadpoolctl
 from pipeline import UserError, fit, sweep
 from pipeline.composing.experiment import compose_run
 from pipeline.identity import Run
-from pipeline.planning.console import say
 from pipeline.planning.plan import FOUND, TRAINED
 from pipeline.python.fitted import Fit
 from pipeline.python.notebook import quietly
 from pipeline.session import ENDED
+from pipeline.terminal import say
 from pipeline.threads import one_thread
 from tests.conftest import in_process
 from tests.factory import CAT_SHOP, EXAM, HAPPINESS, bits, trained

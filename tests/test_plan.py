@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pipeline import terminal
 from pipeline.planning import console
-from pipeline.planning.console import Display, duration, short
+from pipeline.planning.console import Display
 from pipeline.planning.plan import FOUND, TRAINED, Outcome
+from pipeline.terminal import duration, short
 from pipeline.training import executor
 from tests import in_worker
 from tests.conftest import SWEEP, in_process, seedbed
@@ -246,7 +248,7 @@ def test_quiet_prints_nothing(command: str, tmp_path: Path, capsys: pytest.Captu
     assert in_process(shlex.split(command.format("training.epochs=3 tracking=none")), tmp_path) == 0
     found = capsys.readouterr()
     assert (found.out, found.err) == ("", "")
-    assert not console.QUIET.get()
+    assert not terminal.QUIET.get()
     assert in_process(["train", "training.epochs=3", "tracking=none"], tmp_path) == 0
     assert "after 3 updates" in capsys.readouterr().out
 
@@ -265,7 +267,7 @@ def test_quiet_does_not_hush_errors_notes_and_failed_runs(
     assert "note: data." in found.err
     assert "failed: " in found.err
     assert "  repeat it with: seedbed train" in found.err
-    assert not console.QUIET.get()
+    assert not terminal.QUIET.get()
 
 
 def test_quiet_has_no_progress(

@@ -10,10 +10,10 @@ from pandas.testing import assert_frame_equal
 
 from pipeline.compare.closing import frame_of
 from pipeline.compare.results import Results, Selection, read_results, select, value_of
-from pipeline.compare.rows import ClientSource, TableSource
 from pipeline.errors import UserError
 from pipeline.session import run_sweep
 from pipeline.store.client import ClientSink
+from pipeline.store.rows import ClientSource, TableSource
 from tests.conftest import in_process
 from tests.factory import run
 from tests.test_continuing import GROWING

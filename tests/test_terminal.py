@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import pipeline.terminal
 from pipeline.compare import tables
 from pipeline.planning import console
-from pipeline.planning.console import Display, Output, print_predictions
+from pipeline.planning.console import Display, print_predictions
+from pipeline.terminal import Output
 from tests.conftest import in_process, seedbed
 
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "training.learning_rate=0.1,1", "seed=range(0,5)")
@@ -27,7 +29,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     made = Output(
         file=text, force_terminal=True, width=request.param, color_system=None, highlight=False, soft_wrap=True
     )
-    monkeypatch.setattr(console, "out", made)
+    monkeypatch.setattr("pipeline.terminal.out", made)
     monkeypatch.setattr(tables, "out", made)
     return text
 
@@ -44,7 +46,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
     assert sum(f" {name}" in head for name in columns) == figures
     assert "…" not in said
     cells = said[said.index("over their seeds") : said.index("Fewer than")].splitlines()
-    assert max(map(len, cells)) <= console.out.width
+    assert max(map(len, cells)) <= pipeline.terminal.out.width
 
 
 @pytest.mark.parametrize("terminal", [30], indirect=True)

@@ -28,7 +28,7 @@ from pipeline.store.client import ClientSink
 from pipeline.store.database import close_connections
 from pipeline.store.outbox import Outbox, read
 from pipeline.store.sink import PROCESS, Change, Entry, Experiment, Sink
-from pipeline.store.track import Points, Store
+from pipeline.store.track import Metrics, Store
 from pipeline.training.stack import Result
 from tests.factory import CAT_SHOP, run, trained
 from tests.stored import seen
@@ -66,7 +66,7 @@ def fingerprints(some: Trained) -> list[str]:
     return [one.fingerprint for one in some[0]]
 
 
-def known(some: Trained, upto: int) -> dict[str, Points]:
+def known(some: Trained, upto: int) -> dict[str, Metrics]:
     """The points of the runs' records up to an update."""
     records = map(record_of(some), range(len(some[0])))
     return {

@@ -18,7 +18,7 @@ from pipeline.data import Dataset
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, make_run
 from pipeline.planning.plan import FAILED, Outcome
-from pipeline.session import Parent, run_sweep, show_plan
+from pipeline.session import SweepSession, run_sweep, show_plan
 from pipeline.tables import load_dataset
 
 
@@ -32,7 +32,7 @@ class Jobs:
         self.loader, self.config, self.dry_run = loader, config, dry_run
         self.force = is_forced(config)
         self.composer: Composer | None = None
-        self.parents: dict[tuple[str, str, str], Parent] = {}
+        self.sessions: dict[tuple[str, str, str], SweepSession] = {}
         self.datasets: dict[int, tuple[DataConfig, Dataset]] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -45,7 +45,7 @@ class Jobs:
             show_plan(*self.sorted_out(job_overrides), self.force)
             return []
         runs = self.runs(job_overrides, first)
-        outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task), self.parents, self.force)
+        outcomes = run_sweep(runs, plain_words(self.config.hydra.overrides.task), self.sessions, self.force)
         by_fingerprint = {outcome.run.fingerprint: outcome for outcome in outcomes}
         return [job_return(run, by_fingerprint[run.fingerprint], first + i) for i, run in enumerate(runs)]
 

@@ -15,7 +15,7 @@ def published(tutorials: tuple[str, ...]) -> None:
 
     TUTORIALS are any of happiness, exam, first_column, cat_shop; all of them if none is named.
     """
-    from pipeline.verbs.commands import print_published
+    from pipeline.verbs.figures import print_published
 
     print_published(tutorials)
 

@@ -8,7 +8,7 @@ from pipeline.cli.group import cli
 @cli.command(name="list")
 def list_() -> None:
     """Name the experiments and data sets."""
-    from pipeline.verbs.commands import list_everything
+    from pipeline.verbs.listing import list_everything
 
     list_everything()
 
@@ -34,7 +34,7 @@ def predict_(words: tuple[str, ...], file: str | None) -> None:
     Predictions go to standard output as CSV; they and the inputs are in the data's own units. A value outside
     the training range is predicted, with a warning.
     """
-    from pipeline.verbs.commands import print_predictions
+    from pipeline.verbs.predict import print_predictions
 
     print_predictions(words, file)
 

@@ -15,7 +15,7 @@ def sync(words: tuple[str, ...]) -> None:
 
     WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
     """
-    from pipeline.verbs.commands import sync_store
+    from pipeline.verbs.stores import sync_store
 
     sync_store(words)
 
@@ -30,7 +30,7 @@ def ui(words: tuple[str, ...], port: int | None) -> None:
 
     WORDS: tracking.uri=URI for another store than MLFLOW_TRACKING_URI or sqlite:///mlflow.db.
     """
-    from pipeline.verbs.commands import serve_ui
+    from pipeline.verbs.stores import serve_ui
 
     serve_ui(words, port)
 
@@ -52,7 +52,7 @@ def server(folder: str, port: int | None, auth: bool) -> None:
 
     Needs PostgreSQL's programs and the extra `postgres`. docs/SERVER.md has other machines, passwords and backups.
     """
-    from pipeline.verbs.commands import serve_store
+    from pipeline.verbs.stores import serve_store
 
     serve_store(folder, port, auth)
 
@@ -74,6 +74,6 @@ def prune(words: tuple[str, ...], delete: bool, killed: bool) -> None:
       seedbed prune
       seedbed prune --delete
     """
-    from pipeline.verbs.commands import prune_store
+    from pipeline.verbs.stores import prune_store
 
     prune_store(words, delete, killed)

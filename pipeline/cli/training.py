@@ -110,7 +110,7 @@ def plan(overrides: tuple[str, ...], quiet: bool, force: bool) -> None:
 def run_words(words: Sequence[str], quiet: bool, dry_run: bool, force: bool) -> None:
     """Runs Hydra on the words of a command."""
     from pipeline.application.words import start_hydra
-    from pipeline.planning.console import hushed
+    from pipeline.terminal import hushed
 
     with hushed(quiet):
         start_hydra(words, dry_run, force)

@@ -9,18 +9,18 @@ import pandas as pd
 
 from pipeline.compare.comparison import Comparison, compare
 from pipeline.compare.earlier import Left, digest_of, leave
-from pipeline.compare.links import REPORT, Parent, print_links, run_link
+from pipeline.compare.links import REPORT, KeptSweep, print_links, run_link
 from pipeline.compare.results import Selection, frame, select
-from pipeline.compare.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.compare.tables import print_cells
 from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, tags_of, views_of
 from pipeline.compare.wording import short_keys
 from pipeline.errors import UserError
-from pipeline.planning.console import say, warn
 from pipeline.planning.plan import FAILED, FOUND, Outcome
 from pipeline.results.record import params, table
+from pipeline.store.rows import RUN_COLUMNS, Rows, long_table
 from pipeline.store.sink import Change, Sink
 from pipeline.store.sinks import existing_sink, translated
+from pipeline.terminal import say, warn
 
 if TYPE_CHECKING:
     from pipeline.compare.report import Drawn  # with matplotlib
@@ -30,7 +30,7 @@ TABLES = ("cells.json", "against_best.json", "effects.json", "runs.json", "failu
 MOST_CELLS = 10
 
 
-def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | None) -> None:
+def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: KeptSweep | None) -> None:
     """Compares the runs of a sweep that has ended, prints what came out, and keeps it with the sweep's parent run.
 
     What cannot be written is told, and no harm: it can be made again from the runs.
@@ -55,7 +55,7 @@ def conclude(outcomes: Sequence[Outcome], with_report: bool, parent: Parent | No
 
 
 def keep(
-    parent: Parent, outcomes: Sequence[Outcome], found: Comparison, with_report: bool
+    parent: KeptSweep, outcomes: Sequence[Outcome], found: Comparison, with_report: bool
 ) -> Sequence[tuple[str, str]]:
     """Writes the comparison to the sweep's parent run, Views and a note to its experiment; returns their pages."""
     sink = existing_sink(parent.uri, lambda _: None)  # the store has told what there is to tell
@@ -130,7 +130,7 @@ def note_tags(found: Comparison, with_report: bool = False) -> dict[str, str]:
     return {NOTE: "\n\n".join(part for part in parts if part), "mlflow.loggedArtifacts": tables}
 
 
-def views_for(parent: Parent, found: Comparison, alone: bool) -> list[View]:
+def views_for(parent: KeptSweep, found: Comparison, alone: bool) -> list[View]:
     """The Views of a sweep: of its own runs, or with others of its experiment if it found some there.
 
     None, with a note to the user, where the UI is of an MLflow that has not been tested with them.
@@ -142,7 +142,7 @@ def views_for(parent: Parent, found: Comparison, alone: bool) -> list[View]:
     return views_of(parent.name if alone else None, found.keys, epochs)
 
 
-def experiment_note(parent: Parent, views: Sequence[View], found: Comparison, file: str) -> dict[str, str]:
+def experiment_note(parent: KeptSweep, views: Sequence[View], found: Comparison, file: str) -> dict[str, str]:
     """The experiment's description: the verdict of its latest sweep, and where to look: `file` is of its run."""
     about = "Report of the latest sweep" if file == REPORT else "Cells of the latest sweep"
     experiment_id = parent.experiment.experiment_id

@@ -18,11 +18,11 @@ from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.tables import print_all, print_map
 from pipeline.compare.wording import counted, level
 from pipeline.errors import UserError
-from pipeline.planning.console import say
+from pipeline.key_values import check_keys, key_values
 from pipeline.store.address import store_uri
 from pipeline.store.files import add_files, check_file_name
 from pipeline.store.sinks import translated
-from pipeline.verbs.commands import check_keys, key_values
+from pipeline.terminal import say
 
 SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
 COMPARING = ("metric", "by", "threshold")

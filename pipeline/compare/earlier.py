@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pipeline.compare.links import REPORT, Parent, print_links
+from pipeline.compare.links import REPORT, KeptSweep, print_links
 from pipeline.paths import PACKAGE
-from pipeline.planning.console import say
 from pipeline.planning.plan import FOUND, Outcome
 from pipeline.store.sink import Change, Sink
 from pipeline.store.sinks import existing_sink, is_trouble
+from pipeline.terminal import say
 
 TAG = "comparison"  # of a parent run: the digest of what its comparison was made from
 FILE = "comparison.json"  # what it left elsewhere than in its files
@@ -27,7 +27,7 @@ class Left:
     pages: Sequence[tuple[str, str]]
 
 
-def digest_of(outcomes: Sequence[Outcome], parent: Parent, with_report: bool) -> str:
+def digest_of(outcomes: Sequence[Outcome], parent: KeptSweep, with_report: bool) -> str:
     """16 hex digits of all that decides a comparison: the runs, what was asked, and the code that compares."""
     files = sorted(file for file in (PACKAGE / "compare").iterdir() if file.suffix in (".py", ".j2"))
     sources = [file.read_bytes() for file in files]
@@ -36,12 +36,12 @@ def digest_of(outcomes: Sequence[Outcome], parent: Parent, with_report: bool) ->
     return hashlib.sha256(b"\0".join([*sources, *(text.encode() for text in (*asked, *ids))])).hexdigest()[:16]
 
 
-def leave(sink: Sink, parent: Parent, digest: str, left: Left) -> None:
+def leave(sink: Sink, parent: KeptSweep, digest: str, left: Left) -> None:
     """Keeps with a sweep's parent run what a later sweep of the same runs needs to know."""
     sink.change([Change(parent.run_id, tags={TAG: digest}, files={FILE: json.dumps(asdict(left)).encode()})])
 
 
-def holds(outcomes: Sequence[Outcome], parent: Parent, with_report: bool) -> bool:
+def holds(outcomes: Sequence[Outcome], parent: KeptSweep, with_report: bool) -> bool:
     """Copies the comparison of an earlier sweep, if nothing was trained since and it had the same runs; says so.
 
     False if there is none, or it cannot be read.
@@ -61,7 +61,7 @@ def holds(outcomes: Sequence[Outcome], parent: Parent, with_report: bool) -> boo
         sink.close()
 
 
-def copied(sink: Sink, parent: Parent, digest: str, with_report: bool) -> bool:
+def copied(sink: Sink, parent: KeptSweep, digest: str, with_report: bool) -> bool:
     """Copies what the latest sweep with this digest left, if there is one."""
     same = sink.finished(parent.experiment, TAG, [digest]).get(digest)
     if not same:

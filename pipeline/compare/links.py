@@ -6,16 +6,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.credentials import public_uri
-from pipeline.planning.console import say
 from pipeline.servers.ui import FIRST_PORT, HOST
 from pipeline.store.files import local_path
 from pipeline.store.sink import Experiment
+from pipeline.terminal import say
 
 REPORT = "report.html"
 
 
 @dataclass(frozen=True)
-class Parent:
+class KeptSweep:
     """A sweep's parent run, and where it is; what the user asked for: the command, and the experiment's question."""
 
     uri: str
@@ -37,7 +37,7 @@ def run_link(experiment_id: str, run_id: str, file: str | None = None) -> str:
     return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}{page}?workflowType=machine_learning"
 
 
-def print_links(parent: Parent, pages: Sequence[tuple[str, str]], with_report: bool) -> None:
+def print_links(parent: KeptSweep, pages: Sequence[tuple[str, str]], with_report: bool) -> None:
     """Says where the report is, and the pages: what they show, and their addresses below the UI's."""
     folder = local_path(parent.experiment.location)
     server = server_of(parent.uri)

@@ -16,13 +16,13 @@ from typing import Any
 import pandas as pd
 
 from pipeline.compare.links import server_of
-from pipeline.compare.rows import TAG_COLUMNS, ClientSource, Parent, Rows, Source, source_of
 from pipeline.config import DataConfig
 from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 from pipeline.results.datasets import FOLDER
 from pipeline.results.kept import KeptRun
 from pipeline.store.address import absolute
+from pipeline.store.rows import TAG_COLUMNS, ClientSource, ParentRun, Rows, Source, source_of
 from pipeline.store.sink import Sink
 from pipeline.store.sinks import existing_sink, is_trouble, translated
 
@@ -52,7 +52,7 @@ class Results:
     source: Source = field(repr=False)
     shown_uri: str
     title: str
-    parent: Parent | None
+    parent: ParentRun | None
     runs: pd.DataFrame
 
     @property
@@ -140,7 +140,7 @@ def select(sink: Sink, uri: str, selection: Selection) -> Results:
     return Results(sink, source, public_uri(uri) or "", title, parent, runs)
 
 
-def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[Parent | None, str, list[str]]:
+def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[ParentRun | None, str, list[str]]:
     """The sweep's parent if one is selected, what to call the selection, and its run ids."""
     experiment = selection.experiment
     if experiment is not None and (found := sink.experiment(experiment)) is None:
@@ -165,7 +165,7 @@ def client_source(uri: str, source: Source) -> ClientSource:
     return ClientSource(ClientSink(absolute(uri), 1))
 
 
-def chosen(parents: Sequence[Parent], selection: Selection, shown_uri: str) -> Parent:
+def chosen(parents: Sequence[ParentRun], selection: Selection, shown_uri: str) -> ParentRun:
     """The newest sweep that is meant. Raises UserError, with some that there are, if there is none."""
     among = [one for one in parents if selection.experiment in (None, one.experiment)]
     wanted = selection.sweep
@@ -178,7 +178,7 @@ def chosen(parents: Sequence[Parent], selection: Selection, shown_uri: str) -> P
     raise UserError(f"There is no sweep {wanted} in {shown_uri}: choose latest, a run id, or a name ({names}).")
 
 
-def runs_of(sink: Sink, source: Source, parent: Parent) -> list[str]:
+def runs_of(sink: Sink, source: Source, parent: ParentRun) -> list[str]:
     """The ids of a sweep's runs: those it trained and those it found finished, which runs.json lists."""
     listed = read_json(sink, parent.run_id, "runs.json")
     if not listed:  # killed, or still running: what it has trained so far

@@ -7,9 +7,10 @@ from pipeline.checks import shown
 from pipeline.compare.portrait import left_out, pictures
 from pipeline.compare.replay import Replay, replay, updates_of
 from pipeline.errors import UserError
-from pipeline.planning.console import Display, say, warn
+from pipeline.key_values import check_keys, key_values
+from pipeline.planning.console import Display
 from pipeline.store.files import add_files
-from pipeline.verbs.commands import check_keys, key_values, open_reader
+from pipeline.terminal import say, warn
 
 KEYS = ("run", "experiment", "tracking.uri")
 
@@ -20,7 +21,9 @@ def show_run(words: Sequence[str], folder: str | None) -> None:
     check_keys(values, KEYS)
     if ("run" in values) == ("experiment" in values):
         raise UserError("Say which run to show: run=RUN_ID or experiment=NAME (its best run), one of the two.")
-    reader = open_reader(values)
+    from pipeline.store.reader import open_reader
+
+    reader = open_reader(values.get("tracking.uri"))
     kept = reader.run(values["run"]) if "run" in values else reader.best(values["experiment"])
     place = Path(folder or f"show-{kept.run_id[-8:]}")
     check_folder(place)

@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.results import Results
 from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
-from pipeline.planning.console import MOST_WIDE, out, print_table, say, widest
+from pipeline.terminal import MOST_WIDE, out, print_table, say, widest
 
 WIDE = 120  # characters
 GAP = 2  # between the columns of a narrow table

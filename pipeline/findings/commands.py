@@ -18,10 +18,10 @@ from pipeline.findings.judge import Found, judge
 from pipeline.findings.page import FOLDER, MEASURED, PAGE, measured_json, page, read_measured
 from pipeline.findings.pictures import picture
 from pipeline.findings.processes import BYTES_PER_ROW, processes
-from pipeline.planning.console import hushed, print_table, say
+from pipeline.key_values import check_keys, key_values
 from pipeline.store.address import store_uri
 from pipeline.store.files import add_files
-from pipeline.verbs.commands import check_keys, key_values
+from pipeline.terminal import hushed, print_table, say
 
 URI = "tracking.uri"
 

@@ -11,10 +11,10 @@ from pipeline.compare.comparison import caution, check_column, metrics_of, usual
 from pipeline.compare.metric import Metric, metric_of, scored
 from pipeline.compare.results import Results
 from pipeline.errors import UserError
-from pipeline.planning.console import counted
 from pipeline.results.kept import KeptRun
 from pipeline.store.reader import Reader
 from pipeline.store.sinks import translated
+from pipeline.terminal import counted
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from pipeline.compare.links import short_path
 from pipeline.compare.results import Selection, read_results
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
+from pipeline.key_values import check_keys, key_values
 from pipeline.model.choose import Choice, best_run, named_run
 from pipeline.model.folder import example
 from pipeline.model.register import CHAMPION, Registered, register
-from pipeline.planning.console import say, warn
 from pipeline.store.address import DEFAULT_URI, store_uri
-from pipeline.store.reader import Reader
+from pipeline.store.reader import Reader, open_reader
 from pipeline.store.sinks import translated
-from pipeline.verbs.commands import check_keys, key_values, open_reader
+from pipeline.terminal import say, warn
 
 KEYS = ("sweep", "experiment", "run", "name", "metric", "tracking.uri")
 PORT = 5001  # the UI likes 5000
@@ -34,7 +34,7 @@ def register_by_words(words: Sequence[str]) -> None:
         raise UserError("Choose by run= or by sweep=, experiment= and metric=, not both.")
     if "name" in values:
         check_model_name("name", values["name"])
-    reader = open_reader(values)
+    reader = open_reader(values.get("tracking.uri"))
     if "run" in values:
         choice = named_run(reader, values["run"])
     else:

@@ -19,13 +19,13 @@ from pipeline.data import Scale
 from pipeline.errors import UserError
 from pipeline.model.folder import NUMBERS, code_package
 from pipeline.numerics.network import Mode, predict
-from pipeline.planning.console import warn
 from pipeline.results.predict import Array, Predictor
 from pipeline.results.record import layers, read_npz
 from pipeline.store.address import absolute
 from pipeline.store.api import MlflowException, get_artifact_repository
 from pipeline.store.reader import Reader
 from pipeline.store.sinks import translated
+from pipeline.terminal import warn
 
 REFERENCE = re.compile(r"(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 MOST_NAMED = 10

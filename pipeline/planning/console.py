@@ -1,53 +1,25 @@
-"""What a person sees in the terminal: progress on standard error, results on standard output."""
+"""What a person sees of plans and runs in the terminal: progress on standard error, results on standard output."""
 
-import contextlib
 import importlib.util
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
-from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.planning.plan import FAILED, FOUND, Outcome
 from pipeline.planning.preview import Preview
+from pipeline.terminal import SHOWN, counted, duration, err, print_table, say, short
 
 MOST_PREDICTIONS = 20  # rows of a run that are printed
 LINE_EVERY = 5.0
-WIDE = 160  # where output is no terminal, tables are not squeezed
-MOST_WIDE = 10_000
 BESIDE = 17  # characters of the bar's line that are not what is told
-
-QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)  # whether results are not printed, in this thread
-SHOWN: ContextVar[bool] = ContextVar("SHOWN", default=True)  # whether progress is
-
-
-class Output(Console):
-    """Standard output, on which nothing is printed in a thread that is to be quiet."""
-
-    def print(self, *objects: Any, **how: Any) -> None:
-        """Prints as rich does."""
-        if not QUIET.get():
-            super().print(*objects, **how)
-
-
-def console(stderr: bool) -> Console:
-    """Standard output or error; tables are never squeezed where there is no terminal."""
-    kind = Console if stderr else Output
-    plain = kind(stderr=stderr, highlight=False, soft_wrap=True)
-    return plain if plain.is_terminal else kind(stderr=stderr, highlight=False, soft_wrap=True, width=WIDE)
-
-
-out, err = console(stderr=False), console(stderr=True)
 
 
 class Display:
@@ -131,65 +103,9 @@ class Display:
         return f"{self.done}/{self.runs} runs" if self.runs else ""
 
 
-@contextlib.contextmanager
-def hushed(quiet: bool, progress: bool = False) -> Iterator[None]:
-    """In the block, if `quiet`, no results are printed, and progress only if asked for; notes and errors are."""
-    quieted, shown = QUIET.set(quiet), SHOWN.set(progress or not quiet)
-    try:
-        yield
-    finally:
-        QUIET.reset(quieted)
-        SHOWN.reset(shown)
-
-
 def can_draw_in_notebook() -> bool:
     """True in a notebook that can change what it has shown."""
     return err.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
-
-
-def duration(seconds: float) -> str:
-    """A time for people: `0.4 s`, `12 s`, `3 min 20 s`, `1 h 5 min`, `2 d 3 h`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, unit, less, lesser in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // less
-            return f"{whole // size} {unit} {rest} {lesser}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
-
-
-def short(number: float) -> str:
-    """A large number in at most five characters and a letter: `950`, `12.3 k`, `1.2 M`."""
-    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= 0.9995 * size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
-def say(text: str) -> None:
-    """Prints a line of results; `text` is not markup."""
-    out.print(Text(text))
-
-
-def warn(text: str) -> None:
-    """Prints a note on standard error."""
-    err.print(Text(f"note: {text}"))
-
-
-def print_table(table: Table) -> None:
-    """Prints a table. A terminal that has no room for its figures breaks its lines, and cuts no number short."""
-    for column in table.columns:
-        if column.no_wrap:
-            column.min_width = max(widest(cell) for cell in (column.header, *column.cells))
-    needed = Measurement.get(out, out.options.update(max_width=MOST_WIDE), table).minimum
-    table.width = needed if needed > out.width else None
-    out.print(table)
-
-
-def widest(cell: object) -> int:
-    """The characters of a cell's longest line."""
-    return max(map(cell_len, str(cell).split("\n")))
 
 
 def print_plan(title: str, plan: Preview) -> None:
@@ -239,11 +155,6 @@ def print_refused(refused: Sequence[tuple[str, str]], most: int = 10) -> None:
         say(f"  {words}\n    {reason}")
     if len(refused) > most:
         say(f"  ... and {len(refused) - most:,} more")
-
-
-def counted(number: int, noun: str, plural: str = "s") -> str:
-    """`1 stack`, `2 stacks`."""
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def print_failures(outcomes: Sequence[Outcome], most: int = 20) -> None:

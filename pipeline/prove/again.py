@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.numerics.train import Progress
-from pipeline.planning.console import counted
 from pipeline.prove.reasons import code_reasons, environment_of, reasons
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import file_digest, prediction_arrays, prediction_columns, read_npz, weight_arrays
+from pipeline.terminal import counted
 from pipeline.training.stack import Result, make_stacks, train_stack
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -11,12 +11,13 @@ from rich.text import Text
 from pipeline.compare.commands import texted
 from pipeline.compare.results import Selection, read_results
 from pipeline.errors import FailedRunsError, UserError
-from pipeline.planning.console import Display, counted, print_table, say
+from pipeline.key_values import check_keys, key_values
+from pipeline.planning.console import Display
 from pipeline.prove.again import Proof, prove
 from pipeline.prove.differ import differences, parts_alike
 from pipeline.results.kept import KeptRun
 from pipeline.store.address import store_uri
-from pipeline.verbs.commands import check_keys, key_values, open_reader
+from pipeline.terminal import counted, print_table, say
 
 KEYS = ("run", "sweep", "experiment", "tracking.uri")
 MOST_LISTED = 20
@@ -42,7 +43,9 @@ def named(values: dict[str, Any]) -> tuple[list[KeptRun], str]:
     """The runs of these ids, and where they are. Raises UserError for one that is no finished run."""
     if "sweep" in values or "experiment" in values:
         raise UserError("Choose by run= or by sweep= and experiment=, not both.")
-    reader = open_reader(values)
+    from pipeline.store.reader import open_reader
+
+    reader = open_reader(values.get("tracking.uri"))
     run_ids = dict.fromkeys(part.strip() for part in str(values["run"]).split(","))
     return [reader.run(run_id) for run_id in run_ids], reader.shown_uri
 
@@ -95,7 +98,9 @@ def diff(words: Sequence[str]) -> None:
     if len(run_ids) != 2:
         told = "is 1" if len(run_ids) == 1 else f"are {len(run_ids)}"
         raise UserError(f"Two run ids are needed, as in `seedbed diff RUN_ID RUN_ID`, but there {told}.")
-    reader = open_reader(values)
+    from pipeline.store.reader import open_reader
+
+    reader = open_reader(values.get("tracking.uri"))
     lines = differences(*(reader.run(run_id) for run_id in run_ids))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("part", "what", run_ids[0][-8:], run_ids[1][-8:]):

@@ -8,12 +8,12 @@ from typing import Any
 
 from pipeline.errors import FailedRunsError
 from pipeline.identity import Run, make_run
-from pipeline.planning.console import hushed
 from pipeline.planning.plan import FAILED, Outcome
 from pipeline.python.arrays import Given, given
 from pipeline.python.fitted import Fit, Sweep
 from pipeline.python.settings import SHORT, Configs, Values, combinations, named, of_section
-from pipeline.session import Parent, ended, open_store, run_sweep
+from pipeline.session import SweepSession, ended, open_store, run_sweep
+from pipeline.terminal import hushed
 from pipeline.threads import one_thread
 
 USUAL = {"tracking.experiment": None, "tracking.report": False}  # the data set's name; a report takes seconds
@@ -78,16 +78,16 @@ def sweep(
     """
     values = named(settings, keys)
     runs, data = runs_of(X, y, combinations(values))
-    parents: dict[tuple[str, str, str], Parent] = {}
+    sessions: dict[tuple[str, str, str], SweepSession] = {}
     with quietly(progress):
         try:
-            run_sweep(runs, [], parents, force, call_of("sweep", X, y, values))
+            run_sweep(runs, [], sessions, force, call_of("sweep", X, y, values))
         except FailedRunsError as error:  # results that wait for their store are here nevertheless
             warnings.warn(str(error), stacklevel=2)
-        for parent in parents.values():
-            if parent.store:
-                parent.conclude()
-    by_fingerprint = {key: outcome for parent in parents.values() for key, outcome in parent.ended.items()}
+        for session in sessions.values():
+            if session.store:
+                session.conclude()
+    by_fingerprint = {key: outcome for session in sessions.values() for key, outcome in session.ended.items()}
     return in_order(runs, data, by_fingerprint)
 
 

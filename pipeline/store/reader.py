@@ -7,13 +7,22 @@ from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 from pipeline.results.datasets import FOLDER
 from pipeline.results.kept import KeptRun
-from pipeline.store.address import absolute, check_uri
+from pipeline.store.address import absolute, check_uri, store_uri
 from pipeline.store.api import MlflowClient
 from pipeline.store.api import Run as StoredRun
 from pipeline.store.database import is_store
 from pipeline.store.files import beside_run, get
 from pipeline.store.moved import mend_moved
 from pipeline.store.sinks import translated
+from pipeline.terminal import warn
+
+
+def open_reader(address: str | None) -> "Reader":
+    """The store at an address of the user's, or the default one. Raises UserError if there is none."""
+    reader = Reader(store_uri(address))
+    if reader.moved:
+        warn(reader.moved)
+    return reader
 
 
 class Reader:

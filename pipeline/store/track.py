@@ -1,4 +1,4 @@
-"""The store: the only room that writes to MLflow. It chooses a sink, and what that cannot take goes to the outbox.
+"""The store, as a sweep uses it: through a sink it chooses; what that cannot take goes to the outbox.
 
 A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
 """
@@ -36,7 +36,7 @@ LONGEST_NAME = 250  # of a run, in MLflow
 TABLES = ("runs.json", "failures.json", "diverged.json")  # what the UI is told to draw of a sweep's files
 CLOCKS = 600_000  # ms that those of several machines may differ by
 REST_SECONDS = 10.0  # how long a store that failed is left alone
-Points = Sequence[tuple[str, float, int]]  # of a metric: key, value, step
+Metrics = Sequence[tuple[str, float, int]]  # points of metrics: key, value, step
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Growing:
     times: dict[tuple[str, int], int] = field(default_factory=dict)
     end: int | None = None
 
-    def new_points(self, points: Points, start: int, end: int) -> list[Point]:
+    def new_points(self, points: Metrics, start: int, end: int) -> list[Point]:
         """Those of the points that are not there, with their times."""
         new = timed([point for point in points if (point[0], point[2]) not in self.points], start, end)
         return [(key, value, self.times.setdefault((key, step), time), step) for key, value, time, step in new]
@@ -193,14 +193,14 @@ class Store:
         self.sink.change([Change(one.run_id, status="KILLED", end=now()) for one in grown])
         written |= {place: found[one].run_id for place, one in enumerate(fingerprints) if one in found}
 
-    def grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
+    def grow(self, runs: Mapping[str, Metrics], record_of: Callable[[str], Record]) -> None:
         """Shows runs that train, by fingerprint, as RUNNING, with the points of their curves that are new.
 
         `record_of` gives what is known of one: name, params and tags. What the store cannot take now, the end brings.
         """
         self._attempt(lambda: self._grow(runs, record_of))
 
-    def _grow(self, runs: Mapping[str, Points], record_of: Callable[[str], Record]) -> None:
+    def _grow(self, runs: Mapping[str, Metrics], record_of: Callable[[str], Record]) -> None:
         new = [fingerprint for fingerprint in runs if fingerprint not in self._growing]
         start = now()
         entries = (self._opened(record_of(fingerprint), start) for fingerprint in new)
@@ -317,7 +317,7 @@ class Store:
         tags, data = about(record.tags), described(record.dataset)
         return Entry(record.name, "RUNNING", start, params=record.params, tags=tags, dataset=data)
 
-    def _growth(self, run: Growing, points: Points) -> Change:
+    def _growth(self, run: Growing, points: Metrics) -> Change:
         return Change(run.run_id, run.new_points(points, now(), now()))
 
     def _ending(self, record: Record) -> Change:
@@ -372,7 +372,7 @@ def end_stale(sink: Sink) -> int:
     return len(gone)
 
 
-def timed(metrics: Points, start: int, end: int) -> list[Point]:
+def timed(metrics: Metrics, start: int, end: int) -> list[Point]:
     """Points with times between two, as if each step had taken as long."""
     per_step = (end - start) / max(1, *(step for *_, step in metrics), 1)
     return [(key, value, start + int(step * per_step), step) for key, value, step in metrics]

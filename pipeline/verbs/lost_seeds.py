@@ -21,10 +21,11 @@ from pipeline.config import InitConfig
 from pipeline.errors import FailedRunsError, UserError
 from pipeline.identity import Run, make_run
 from pipeline.initial import initial_weights
+from pipeline.key_values import check_keys, key_values
 from pipeline.numerics.losses import LOSSES, divisor
-from pipeline.planning.console import LINE_EVERY, counted, duration, err, print_table, say
+from pipeline.planning.console import LINE_EVERY
+from pipeline.terminal import counted, duration, err, print_table, say
 from pipeline.training.stack import problem_of, train_stack
-from pipeline.verbs.commands import check_keys, key_values
 from pipeline.verbs.published import IN_FULL, RELATIVE, Figure, trained_figures, tutorials
 from pipeline.verbs.recover import FIRST, Lost, Matrices, Printed, Recovery, in_order, order_like, recover
 

@@ -34,7 +34,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """A sweep's parent run. `start` is ms since 1970."""
 
     run_id: str
@@ -49,7 +49,7 @@ class Parent:
 class Source(Protocol):
     """A way to read many runs."""
 
-    def parents(self) -> list[Parent]:
+    def parents(self) -> list[ParentRun]:
         """The parent runs of all sweeps that are not deleted, the newest first."""
 
     def children(self, parent_id: str) -> list[str]:
@@ -81,7 +81,7 @@ class TableSource:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
 
-    def parents(self) -> list[Parent]:
+    def parents(self) -> list[ParentRun]:
         """The parent runs of all sweeps that are not deleted, the newest first."""
         columns = (RUNS.c.run_uuid, RUNS.c.name, RUNS.c.status, RUNS.c.start_time, RUNS.c.experiment_id)
         query = (
@@ -96,7 +96,7 @@ class TableSource:
             tags: dict[str, dict[str, str]] = {row[0]: {} for row in found}
             for run_id, key, value in among(connection, TAGS, ("key", "value"), sa.true(), tags):
                 tags[run_id][key] = value
-        return [Parent(*row[:4], str(row[4]), row[5], tags[row[0]]) for row in found]
+        return [ParentRun(*row[:4], str(row[4]), row[5], tags[row[0]]) for row in found]
 
     def children(self, parent_id: str) -> list[str]:
         """The ids of the runs that a sweep trained."""
@@ -157,7 +157,7 @@ class ClientSource:
     def __init__(self, sink: "ClientSink") -> None:
         self.client = sink.client
 
-    def parents(self) -> list[Parent]:
+    def parents(self) -> list[ParentRun]:
         """The parent runs of all sweeps that are not deleted, the newest first."""
         from pipeline.store.client import all_experiments, everywhere
 
@@ -216,11 +216,11 @@ class ClientSource:
         return {str(run_id): int(step) for run_id, step in first.items()}
 
 
-def parent_of(run: "Run", names: Mapping[str, str]) -> Parent:
+def parent_of(run: "Run", names: Mapping[str, str]) -> ParentRun:
     """A sweep's parent as MLflow's client has it; `names` are those of experiments by id."""
     info = run.info
     experiment = info.experiment_id
-    return Parent(
+    return ParentRun(
         info.run_id, info.run_name, info.status, info.start_time, experiment, names[experiment], run.data.tags
     )
 
