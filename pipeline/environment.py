@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,21 @@ def machine() -> dict[str, Any]:
         "blas": {key: blas.get(key) for key in ("name", "version")} | blas_in_use(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the numerics code is another than in that environment, in which files, and how to get the old one."""
+    now, before = code_digests(), then.get("numerics_files", {})
+    if not then or then.get("numerics_code") == environment()["numerics_code"]:
+        return
+    changed = [f"{name}.py" for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
+    which = f" ({', '.join(changed)})" if before else ""
+    git = then.get("git", {})
+    commit = git.get("commit")
+    yield f"The numerics code has changed since{which}."
+    if commit:
+        dirty = " with changes that were not committed" if git.get("dirty") == "true" else ""
+        yield f"The run was made at commit {commit[:12]}{dirty}: `git checkout {commit[:12]}` has that code."
 
 
 def command_line() -> str:

@@ -41,7 +41,8 @@ from pipeline.results.record import predictions
 from pipeline.terminal import counted, say, warn
 
 if TYPE_CHECKING:
-    from pipeline.store.track import Glance, Store
+    from pipeline.store.glance import Glance
+    from pipeline.store.track import Store
 
 
 def open_store(tracking: TrackingConfig, stack: contextlib.ExitStack, force: bool) -> "Store | None":
@@ -73,7 +74,7 @@ def run_one(run: Run, force: bool = False) -> Outcome:
 def ended(run: Run, store: "Store | None", force: bool) -> Outcome:
     """How a single run ended, trained now or found finished (not with `force`)."""
     note_oddities([run])
-    plan = make_plan([run], store, force)
+    plan = planned([run], store, force)
     with Display(1, updates_to_make(plan)) as display:
         (outcome,) = execute(plan, store, {}, display.report, keep_results=True)
     return outcome
@@ -103,7 +104,7 @@ def run_sweep(
         stores = [open_store(group[0].config.tracking, stack, force) for group in groups]  # all, before any training
         for group, store in zip(groups, stores, strict=True):
             key = experiment_key(group[0])
-            plan = make_plan(group, store, force)
+            plan = planned(group, store, force)
             sessions[key] = SweepSession(store, plan, words, key[1], sessions.get(key), call=call)
             if not call:
                 ENDED[key] = sessions[key]
@@ -157,7 +158,7 @@ def show_plan(runs: Sequence[Run], refused: Sequence[tuple[str, str]] = (), forc
     note_oddities(runs)
     groups = by_experiment(runs)
     glances = [glance(group[0].config.tracking) for group in groups]
-    plans = [make_plan(*both, force) for both in zip(groups, glances, strict=True)]  # all, before any is measured
+    plans = [planned(*both, force) for both in zip(groups, glances, strict=True)]  # all, before any is measured
     previews = []
     for group, plan, seen in zip(groups, plans, glances, strict=True):
         tracking = group[0].config.tracking
@@ -177,9 +178,17 @@ def glance(tracking: TrackingConfig) -> "Glance | None":
     """Who knows what is finished where a config's runs go, without making a store; None for `tracking=none`."""
     if tracking.uri is None:
         return None
-    from pipeline.store.track import Glance
+    from pipeline.store.glance import Glance
 
     return Glance(tracking, warn)
+
+
+def planned(runs: Sequence[Run], store: "Store | Glance | None", force: bool) -> Plan:
+    """The plan of these runs; a note if nothing was found for them as the numerics code has changed."""
+    plan = make_plan(runs, store, force)
+    if store and not (plan.found or force) and (change := store.code_change(plan.runs[0])):
+        warn(f"{change} Runs of before stay in the store; as other code may give other bits, they are not taken now.")
+    return plan
 
 
 def note_oddities(runs: Sequence[Run]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import identity
+from pipeline.environment import environment
 from pipeline.identity import Run
 from pipeline.planning.plan import make_plan
 from pipeline.store.sink import Kept
@@ -78,3 +80,27 @@ def test_a_forced_plan_says_what_would_be_trained(
     assert "found finished" not in told
     assert "to train                   1" in told
     assert len(stored(empty_store)) == 1
+
+
+def test_an_upgrade_says_why_it_trains_again(
+    empty_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert in_process(["sweep", *WORDS, "seed=0,1"], empty_store) == 0
+    sources = identity.bare_sources()
+    cached = (identity.code_digest, identity.code_digests, environment)
+    with monkeypatch.context() as patched:
+        patched.setattr(identity, "bare_sources", lambda: sources | {"losses": sources["losses"] + "\nMORE = 1"})
+        for one in cached:
+            one.cache_clear()
+        capsys.readouterr()
+        for verb, told in (("plan", "to train"), ("sweep", "2 trained")):
+            assert in_process([verb, *WORDS, "seed=0,1"], empty_store) == 0
+            said = capsys.readouterr()
+            assert told in said.out
+            assert "note: The numerics code has changed since (losses.py)." in said.err
+        assert in_process(["sweep", *WORDS, "seed=0,1"], empty_store) == 0
+        assert "2 found finished" in capsys.readouterr().out
+    for one in cached:
+        one.cache_clear()
+    assert in_process(["sweep", *WORDS, "seed=0,1,2"], empty_store) == 0
+    assert "has changed" not in capsys.readouterr().err, "the runs of the first code are found again"

@@ -214,6 +214,11 @@ def test_where_it_cannot_be_written_is_told_before_anything_is_read(
         caught = capsys.readouterr()
         assert caught.err == f"error: --out is {shown(place)}, but it must be a file in a folder that is there.\n"
         assert caught.out == ""
+    assert in_process(["report", "--out", "sweep.pdf"], swept) == 1
+    assert (
+        capsys.readouterr().err
+        == "error: --out is sweep.pdf, but the report is a page: name a file that ends in .html.\n"
+    )
 
 
 def test_a_selection_that_is_no_sweep_has_a_report_too(swept: Path, tmp_path: Path) -> None:  # noqa: F811

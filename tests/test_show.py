@@ -92,7 +92,8 @@ def test_no_display_and_no_pyplot_are_needed() -> None:
 
 
 def test_the_command_line_starts_without_matplotlib() -> None:
-    code = "import sys, pipeline.__main__, pipeline.verbs.stores, pipeline.verbs.predict; print('matplotlib' in sys.modules)"
+    modules = "pipeline.__main__, pipeline.verbs.stores, pipeline.verbs.predict"
+    code = f"import sys, {modules}; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -1,7 +1,9 @@
 """The words of `train` and `sweep`: help, Hydra's options, and what looks odd but is right."""
 
 import inspect
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,15 @@ def test_the_help_of_train_names_every_choice(tmp_path: Path, capsys: pytest.Cap
     for group, names in GROUPS.items():
         line = next(line for line in text.splitlines() if f" {group}=" in line)
         assert [name for name in names if group != "experiment" and name not in line] == []
+
+
+def test_the_tab_key_completes_verbs(tmp_path: Path) -> None:
+    script = 'eval "$(_SEEDBED_COMPLETE=bash_source seedbed)" && type _seedbed_completion'
+    asked = "COMP_WORDS='seedbed re' COMP_CWORD=1 _SEEDBED_COMPLETE=bash_complete seedbed"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = ["bash", "-c", f"{script} > /dev/null && {asked}"]
+    done = subprocess.run(words, cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["plain,recover", "plain,register", "plain,report", "plain,reproduce"]
 
 
 def test_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,13 @@ from pipeline.compare.comparison import Comparison, check_column, compare, keys_
 from pipeline.compare.effects import heat_map
 from pipeline.compare.results import Results, Selection, read_results
 from pipeline.compare.tables import print_all, print_map
-from pipeline.compare.wording import counted, level
+from pipeline.compare.wording import level
 from pipeline.errors import UserError
 from pipeline.key_values import check_keys, key_values
 from pipeline.store.address import store_uri
 from pipeline.store.files import add_files, check_file_name
 from pipeline.store.sinks import translated
-from pipeline.terminal import say
+from pipeline.terminal import counted, say
 
 SELECTING = ("sweep", "experiment", "filter", "tracking.uri")
 COMPARING = ("metric", "by", "threshold")
@@ -65,7 +65,7 @@ def write_report(words: Sequence[str], file: str) -> None:
     place = Path(file)
     check_place(place)
     results, found = compared(values)
-    say(f"{results.title} in {results.shown_uri}: {counted(len(results.runs), 'runs')}. Drawing ...")
+    say(f"{results.title} in {results.shown_uri}: {counted(len(results.runs), 'run')}. Drawing ...")
     drawn = draw_best(results, found)
     page = report(results, found, drawn)
     try:
@@ -83,6 +83,8 @@ def check_place(place: Path) -> None:
     """Raises UserError if a file can never be there, before anything is read for nothing."""
     if place.is_dir() or not place.absolute().parent.is_dir():
         raise UserError(f"--out is {shown(str(place))}, but it must be a file in a folder that is there.")
+    if place.suffix.lower() not in ("", ".html", ".htm"):
+        raise UserError(f"--out is {shown(str(place))}, but the report is a page: name a file that ends in .html.")
     try:
         check_file_name(place.name)
     except UserError as error:

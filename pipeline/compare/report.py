@@ -19,8 +19,9 @@ from pipeline.compare.panels import draw_heat_map
 from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
-from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
+from pipeline.compare.wording import digits, level, p_text, short_keys, span
 from pipeline.errors import UserError
+from pipeline.terminal import counted
 
 MOST_ROWS = 200  # of a table
 MOST_MAPS = 6
@@ -100,9 +101,9 @@ def heading(results: Results, comparison: Comparison) -> dict[str, Any]:
     runs = comparison.runs
     diverged = int(runs["diverged_at"].notna().sum())
     counts = [
-        counted(len(runs), "runs"),
-        counted(len(comparison.cells), "groups" if comparison.by else "cells"),
-        counted(runs["seed"].nunique(), "seeds"),
+        counted(len(runs), "run"),
+        counted(len(comparison.cells), "group" if comparison.by else "cell"),
+        counted(runs["seed"].nunique(), "seed"),
         f"swept: {', '.join(comparison.keys) or 'nothing but the seed'}",
     ]
     counts += [f"{diverged:,} diverged"] * bool(diverged) + [f"{len(results.failures):,} failed"] * bool(

@@ -1,5 +1,6 @@
 """What `seedbed show` does: a kept run's pictures as files."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def check_folder(place: Path) -> None:
     stands = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
     if not stands.is_dir():
         raise UserError(f"--folder is {shown(str(place))}, but {stands} is no folder: name another.")
+    if not os.access(stands, os.W_OK):
+        raise UserError(f"{stands} cannot be written: name another place with --folder.")
 
 
 def save(place: Path, files: Mapping[str, bytes]) -> None:

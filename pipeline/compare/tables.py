@@ -10,8 +10,8 @@ from rich.text import Text
 
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.results import Results
-from pipeline.compare.wording import counted, digits, level, p_text, short_keys, span
-from pipeline.terminal import MOST_WIDE, out, print_table, say, widest
+from pipeline.compare.wording import digits, level, p_text, short_keys, span
+from pipeline.terminal import MOST_WIDE, counted, out, print_table, say, widest
 
 WIDE = 120  # characters
 GAP = 2  # between the columns of a narrow table
@@ -27,7 +27,7 @@ Columns = Mapping[str, Sequence[str]]
 
 def print_all(results: Results, found: Comparison, cells: pd.DataFrame, most: int) -> None:
     """Prints the verdict, the cells, how they compare with the best, and what the keys do."""
-    say(f"{results.title} in {results.shown_uri}: {counted(len(found.runs), 'runs')}.")
+    say(f"{results.title} in {results.shown_uri}: {counted(len(found.runs), 'run')}.")
     say("")
     say(found.verdicts.sentence)
     print_cells(found, cells, most)
@@ -38,7 +38,7 @@ def print_all(results: Results, found: Comparison, cells: pd.DataFrame, most: in
 def print_cells(found: Comparison, cells: pd.DataFrame, most: int) -> None:
     """Prints the first cells, or groups, of a table of them."""
     keys = list(found.by) or list(found.keys) or ["cell"]
-    noun = "groups" if found.by else "cells"
+    noun = "group" if found.by else "cell"
     words = found.metric.words
     names = short_keys(keys)
     title = f"{words.capitalize()} of {counted(len(cells), noun)} over their seeds"
@@ -127,7 +127,7 @@ def print_against(found: Comparison, most: int) -> None:
     shown = new_table(f"{found.verdicts.best} against the others")
     add_columns(shown, {"other": list(table["label"][:most])}, told(table[:most], columns))
     print_table(shown)
-    rest(len(table), most, "groups" if found.by else "cells")
+    rest(len(table), most, "group" if found.by else "cell")
 
 
 def print_map(found: Comparison, medians: pd.DataFrame) -> None:
@@ -151,4 +151,4 @@ def print_effects(found: Comparison) -> None:
 def rest(count: int, most: int, noun: str) -> None:
     """Says how many rows were left out."""
     if count > most:
-        say(f"... and {count - most:,} more {noun}: `seedbed compare --most {count}` shows all.")
+        say(f"... and {counted(count - most, f'more {noun}')}: `seedbed compare --most {count}` shows all.")

@@ -32,11 +32,6 @@ def level(value: object) -> str:
     return "missing" if value is None else str(value)
 
 
-def counted(count: int, noun: str) -> str:
-    """A count of things, whose plural is given: `1 run`, `2,000 runs`."""
-    return f"{count:,} {noun.removesuffix('s') if count == 1 else noun}"
-
-
 def short_keys(keys: Sequence[str]) -> list[str]:
     """Keys without their section where that leaves them different: `hidden` for `network.hidden`."""
     last = [key.rpartition(".")[2] for key in keys]

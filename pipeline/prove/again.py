@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.environment import code_reasons
 from pipeline.errors import UserError
 from pipeline.identity import Run
 from pipeline.numerics.train import Progress
-from pipeline.prove.reasons import code_reasons, environment_of, reasons
+from pipeline.prove.reasons import environment_of, reasons
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import file_digest, prediction_arrays, prediction_columns, read_npz, weight_arrays
 from pipeline.terminal import counted

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.environment import environment
+from pipeline.environment import code_reasons, environment
 from pipeline.errors import UserError
-from pipeline.identity import Run, code_digests, fingerprint_of
+from pipeline.identity import Run, fingerprint_of
 from pipeline.results.kept import KeptRun
 
 ANYWHERE = "should make no difference to numerics=portable"
@@ -31,21 +31,6 @@ def environment_of(kept: KeptRun) -> dict[str, Any]:
     except (UserError, ValueError):
         return {}
     return found
-
-
-def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the numerics code is another, in which files, and how to get the old one."""
-    now, before = code_digests(), then.get("numerics_files", {})
-    if not then or then.get("numerics_code") == environment()["numerics_code"]:
-        return
-    changed = [f"{name}.py" for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
-    which = f" ({', '.join(changed)})" if before else ""
-    git = then.get("git", {})
-    commit = git.get("commit")
-    yield f"The numerics code has changed since{which}."
-    if commit:
-        dirty = " with changes that were not committed" if git.get("dirty") == "true" else ""
-        yield f"The run was made at commit {commit[:12]}{dirty}: `git checkout {commit[:12]}` has that code."
 
 
 def machine_reasons(then: Mapping[str, Any], now: Mapping[str, Any], numerics: str) -> Iterator[str]:

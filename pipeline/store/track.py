@@ -3,7 +3,6 @@
 A run counts as done when it is FINISHED, and that is written last: files, then rows, then the status.
 """
 
-import functools
 import getpass
 import json
 import time
@@ -23,11 +22,12 @@ from pipeline.results.record import Record, fitting_tags
 from pipeline.store.address import DEFAULT_URI, check_uri
 from pipeline.store.claims import Claims
 from pipeline.store.database import settle
+from pipeline.store.glance import code_change, last_finished
 from pipeline.store.moved import mend_moved
 from pipeline.store.outbox import Letter, Outbox
 from pipeline.store.place import check_artifacts, existing_experiment, make_experiment
-from pipeline.store.sink import PROCESS, Change, Entry, Experiment, Kept, Point, Sink, described, new_run_id
-from pipeline.store.sinks import Tell, existing_sink, is_trouble, open_sink, reason_of, translated
+from pipeline.store.sink import PROCESS, Change, Entry, Kept, Point, Sink, described, new_run_id
+from pipeline.store.sinks import Tell, is_trouble, open_sink, reason_of, translated
 from pipeline.store.starts import kept_starts
 from pipeline.store.sync import send_waiting
 from pipeline.training.continuing import Starts
@@ -144,6 +144,11 @@ class Store:
         """What runs can go on from: FINISHED ones of this experiment that differ in fewer epochs only."""
         with translated(self.uri):
             return kept_starts(self.sink, self.experiment, runs)
+
+    def code_change(self, run: Run) -> str:
+        """How the numerics code has changed since the last FINISHED run of this cell; empty if it has not."""
+        with translated(self.uri):
+            return code_change(self.sink, self.experiment, run)
 
     def keep_data(self, runs: Iterable[Run]) -> None:
         """Keeps the tables that runs will train on, each once. Raises UserError if the store cannot take them."""
@@ -325,44 +330,6 @@ class Store:
         run.end = run.end or now()
         points = run.new_points(record.metrics, run.start, run.end)
         return Change(run.run_id, points, record.tags, record.files, "FINISHED", run.end)
-
-
-@dataclass(frozen=True)
-class Glance:
-    """An MLflow experiment that a sweep would write to, looked at without making anything; it need not exist yet."""
-
-    tracking: TrackingConfig
-    tell: Tell
-
-    def finished(self, fingerprints: Sequence[str]) -> dict[str, Kept]:
-        """Its FINISHED runs that have one of the fingerprints. Raises UserError where opening the store would."""
-        with translated(self.tracking.uri or DEFAULT_URI):
-            sink, experiment = self._found
-            return last_finished(sink, experiment, fingerprints) if sink and experiment else {}
-
-    def starts(self, runs: Sequence[Run]) -> Starts:
-        """What runs can go on from."""
-        with translated(self.tracking.uri or DEFAULT_URI):
-            sink, experiment = self._found
-            return kept_starts(sink, experiment, runs) if sink and experiment else {}
-
-    @property
-    def in_bulk(self) -> bool:
-        """True if runs would be written many at a time."""
-        with translated(self.tracking.uri or DEFAULT_URI):
-            sink, _ = self._found
-            return sink is None or sink.in_bulk
-
-    @functools.cached_property
-    def _found(self) -> tuple[Sink | None, Experiment | None]:
-        check_artifacts(self.tracking.artifacts)
-        sink = existing_sink(self.tracking.uri or DEFAULT_URI, self.tell)
-        return sink, existing_experiment(sink, self.tracking) if sink else None
-
-
-def last_finished(sink: Sink, experiment: Experiment, fingerprints: Sequence[str], since: int = 0) -> dict[str, Kept]:
-    """The FINISHED runs that have one of the fingerprints, by fingerprint; of several the one that ended last."""
-    return {value: runs[-1] for value, runs in sink.finished(experiment, "fingerprint", fingerprints, since).items()}
 
 
 def end_stale(sink: Sink) -> int:
