@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
 from pipeline.compare.closing import frame_of
@@ -151,6 +152,28 @@ def test_a_sweep_that_has_no_list_of_runs_has_those_that_it_trained(empty_store:
     listed.unlink()  # as if it had been killed before its end
     after = read(empty_store).runs
     assert_frame_equal(after.sort_values("run_id"), before.runs.sort_values("run_id"))
+
+
+def test_a_sweep_without_a_run_gives_way_to_the_one_before(
+    empty_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        assert in_process(["sweep", "data=cat_shop", f"seed={seed}", "training.epochs=3"], empty_store) == 0
+    latest = read(empty_store)
+    client = MlflowClient(uri_of(empty_store))
+    client.delete_run(latest.run_ids[0])
+    capsys.readouterr()
+    before = read(empty_store, sweep="latest")
+    assert list(before.runs["seed"]) == [0]
+    assert before.parent != latest.parent
+    assert latest.parent
+    told = f"note: Sweep {latest.parent.name}, the latest, has no finished run: this is the latest that has some."
+    assert capsys.readouterr().err.split() == told.split()
+    with pytest.raises(UserError, match="has no run to compare"):
+        read(empty_store, sweep=latest.parent.run_id)
+    client.delete_run(before.run_ids[0])
+    with pytest.raises(UserError, match=f"{latest.parent.name} .*has no run to compare"):
+        read(empty_store, experiment="cat_shop", sweep="latest")
 
 
 @pytest.mark.parametrize(

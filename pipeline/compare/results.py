@@ -8,7 +8,7 @@ unless it is a number of the data's that a run has only where it is not the defa
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -25,8 +25,10 @@ from pipeline.store.address import absolute
 from pipeline.store.rows import TAG_COLUMNS, ClientSource, ParentRun, Rows, Source, source_of
 from pipeline.store.sink import Sink
 from pipeline.store.sinks import existing_sink, is_trouble, translated
+from pipeline.terminal import warn
 
 RESULTS = "result/"
+MOST_EMPTY = 10  # sweeps without a finished run that are passed over for one with some
 TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
 USUAL = {f"data.{key.name}": key.default for key in fields(DataConfig) if isinstance(key.default, int | float)}
 CONSTANTS = {"True": True, "False": False, "None": None}
@@ -130,18 +132,27 @@ def read_results(uri: str, selection: Selection) -> Results:
 def select(sink: Sink, uri: str, selection: Selection) -> Results:
     """The same from a store that is open."""
     source = source_of(sink)
-    parent, title, run_ids = selected(sink, source, uri, selection)
-    runs = frame(source.rows(run_ids), run_ids)
-    runs = runs.drop_duplicates("fingerprint", keep="last", ignore_index=True)  # --force: the same run, not a seed more
-    if runs.empty:
-        raise UserError(
-            f"{title} in {public_uri(uri)} has no run to compare: choose another with sweep= or experiment=."
-        )
-    return Results(sink, source, public_uri(uri) or "", title, parent, runs)
+    empty: list[str] = []
+    for parent, title, run_ids in selected(sink, source, uri, selection):
+        runs = frame(source.rows(run_ids), run_ids)
+        if not runs.empty:
+            runs = runs.drop_duplicates("fingerprint", keep="last", ignore_index=True)  # --force: not a seed more
+            if empty:
+                warn(f"{empty[0]}, the latest, has no finished run: this is the latest that has some.")
+            return Results(sink, source, public_uri(uri) or "", title, parent, runs)
+        empty.append(title)
+    raise UserError(
+        f"{empty[0]} in {public_uri(uri)} has no run to compare: choose another with sweep= or experiment=."
+    )
 
 
-def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tuple[ParentRun | None, str, list[str]]:
-    """The sweep's parent if one is selected, what to call the selection, and its run ids."""
+def selected(
+    sink: Sink, source: Source, uri: str, selection: Selection
+) -> Iterator[tuple[ParentRun | None, str, list[str]]]:
+    """The sweep's parent if one is selected, what to call the selection, and its run ids.
+
+    Of sweeps the newest first, each to be taken if those before have no run.
+    """
     experiment = selection.experiment
     if experiment is not None and (found := sink.experiment(experiment)) is None:
         known = ", ".join(dict.fromkeys(parent.experiment for parent in source.parents())) or "none"
@@ -149,11 +160,13 @@ def selected(sink: Sink, source: Source, uri: str, selection: Selection) -> tupl
     if selection.filter is not None:
         ids = [found.experiment_id] if experiment is not None and found else []
         with translated(uri, about=f"filter={selection.filter}"):
-            return None, f"The filter {selection.filter}", client_source(uri, source).found(selection.filter, ids)
-    if experiment is not None and selection.sweep is None and found:
-        return None, f"Experiment {experiment}", source.trained(found.experiment_id)
-    parent = chosen(source.parents(), selection, public_uri(uri) or "")
-    return parent, f"Sweep {parent.name}", runs_of(sink, source, parent)
+            run_ids = client_source(uri, source).found(selection.filter, ids)
+        yield None, f"The filter {selection.filter}", run_ids
+    elif experiment is not None and selection.sweep is None and found:
+        yield None, f"Experiment {experiment}", source.trained(found.experiment_id)
+    else:
+        for parent in chosen(source.parents(), selection, public_uri(uri) or ""):
+            yield parent, f"Sweep {parent.name}", runs_of(sink, source, parent)
 
 
 def client_source(uri: str, source: Source) -> ClientSource:
@@ -165,13 +178,13 @@ def client_source(uri: str, source: Source) -> ClientSource:
     return ClientSource(ClientSink(absolute(uri), 1))
 
 
-def chosen(parents: Sequence[ParentRun], selection: Selection, shown_uri: str) -> ParentRun:
-    """The newest sweep that is meant. Raises UserError, with some that there are, if there is none."""
+def chosen(parents: Sequence[ParentRun], selection: Selection, shown_uri: str) -> Sequence[ParentRun]:
+    """The sweep that is meant, of the latest some of those before. Raises UserError, with names, if there is none."""
     among = [one for one in parents if selection.experiment in (None, one.experiment)]
     wanted = selection.sweep
     found = [one for one in among if wanted in (None, "latest", one.name, one.run_id)]
     if found:
-        return found[0]
+        return found[:MOST_EMPTY] if wanted in (None, "latest") else found[:1]
     if not among:
         raise UserError(f"There is no sweep in {shown_uri} yet: `seedbed sweep` makes one.")
     names = ", ".join(one.name for one in among[:5]) + (", ..." if len(among) > 5 else "")
