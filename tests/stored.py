@@ -18,6 +18,7 @@ OWN_TAGS = (
     "git.dirty",
 )
 OWN_FILES = ("environment.json", "config.yaml")
+HALF = ".artifact.uploading."  # what an MLflow server that is killed leaves of an upload; it is sent again
 ASKED = (
     "run_uuid, key, value FROM tags",
     "run_uuid, key, value FROM params",
@@ -48,7 +49,8 @@ class Seen:
         """Its artifacts by name; `served` is the folder of a server's."""
         parts = urlsplit(self.location)
         folder = served / parts.path.lstrip("/") if served else Path(unquote(parts.path))
-        return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.is_dir() else {}
+        there = [file for file in folder.iterdir() if not file.name.startswith(HALF)] if folder.is_dir() else []
+        return {file.name: file.read_bytes() for file in there}
 
     def result(self, served: Path | None = None) -> tuple[object, ...]:
         """All that the same training leaves wherever, whenever and by whomever it is made."""
