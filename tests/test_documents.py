@@ -37,7 +37,7 @@ PARSED: dict[str, Callable[[], Collection[str]]] = {  # what runs for long, or u
 # How commands begin that no test here runs, by page and reason; a test that has them with other words is named.
 NOT_RUN: dict[str, dict[str, tuple[str, ...]]] = {
     "README.md": {
-        "a cluster of several machines; test_cluster.py and test_hosts.py start both": (".venv/bin/dask ",),
+        "a cluster of several machines; test_dask.py and test_hosts.py start both": (".venv/bin/dask ",),
         "the shell's own": (". .venv/bin/activate",),
         "until Ctrl-C; test_register.py serves a model and asks it for James": (
             "mlflow models serve",

@@ -20,9 +20,9 @@ import pytest
 
 from tests.ports import own_port
 from tests.postgres import Server
+from tests.processes import TWO, alive, eventually, session, workers_of
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import APPS, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
-from tests.test_executor import TWO, alive, eventually, session, workers_of
 
 KILLS = int(os.environ.get("SEEDBED_KILLS", "12"))
 SEED = int(os.environ.get("SEEDBED_KILLS_SEED", "4"))

@@ -32,7 +32,7 @@ from pipeline.store.sink import Change, Entry, Experiment, Kept, new_run_id
 from pipeline.store.sinks import sink_of
 from tests.conftest import seedbed
 from tests.ports import own_port
-from tests.test_executor import session
+from tests.processes import session
 
 ENTRY = Entry("a", "FINISHED", 1, 2, {"p": "1"}, [("m", 1.0, 1, 0)], {"t": "u"}, files={"x.json": b"{}"})
 ROWS = "SELECT name FROM runs ORDER BY name"
