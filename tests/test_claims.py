@@ -28,7 +28,7 @@ from tests.postgres import Server
 from tests.processes import TWO, eventually
 from tests.stored import Seen, finished, seen, statuses
 from tests.sweeps import APPS, LIVE, RUNS, Command, frozen_with_lock, in_folder, undisturbed_sweep
-from tests.test_track import Trained, fingerprints, record_of, some, tracking
+from tests.tracking import Trained, fingerprints, record_of, some, tracking
 
 __all__ = ["some", "tracking"]  # fixtures of the store's tests
 

@@ -39,7 +39,7 @@ NOT_RUN: dict[str, dict[str, tuple[str, ...]]] = {
     "README.md": {
         "a cluster of several machines; test_dask.py and test_hosts.py start both": (".venv/bin/dask ",),
         "the shell's own": (". .venv/bin/activate",),
-        "until Ctrl-C; test_register.py serves a model and asks it for James": (
+        "until Ctrl-C; test_models.py serves a model and asks it for James": (
             "mlflow models serve",
             "curl http://127",
         ),

@@ -16,8 +16,8 @@ from pipeline.compare.learning import spread_evenly
 from pipeline.compare.report import Drawn, draw_best, report
 from pipeline.compare.results import Results, Selection, read_results
 from tests.conftest import in_process, seedbed
+from tests.factory import GROWING
 from tests.test_compare import swept, uri  # noqa: F401  # a fixture
-from tests.test_continuing import GROWING
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
