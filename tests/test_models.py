@@ -26,9 +26,9 @@ from pipeline.store.database import close_connections
 from pipeline.store.reader import Reader
 from tests.conftest import seedbed
 from tests.models import JAMES, Told, champion, client_of, model_folder, own, registered, told, trained
+from tests.modules import reached
 from tests.ports import own_port
 from tests.sweeps import serving
-from tests.test_architecture import reached
 
 __all__ = ["own", "registered", "told"]  # fixtures
 
