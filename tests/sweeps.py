@@ -82,13 +82,14 @@ def in_folder(folder: Path, *words: str, uri: str = "") -> Command:
     return Command((*WORDS, *words, *told), folder, uri or f"sqlite:///{folder}/mlflow.db")
 
 
-def undisturbed_sweep(factory: pytest.TempPathFactory) -> Command:
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The sweep that nobody disturbed, made once."""
 
     def make(folder: Path) -> None:
         in_folder(folder, "executor=serial").to_its_end()
 
-    return in_folder(shared(factory, "undisturbed", make))
+    return in_folder(shared(tmp_path_factory, "undisturbed", make))
 
 
 def store_of(command: Command) -> str:

@@ -22,7 +22,7 @@ from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
 from tests.conftest import NEEDS_DASK, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
-from tests.test_make import make
+from tests.makefile import make
 
 COMMANDS = {page: tuple(dict.fromkeys([*commands(text), *inline_commands(text)])) for page, text in PAGES.items()}
 TRAINING = ("train", "sweep", "plan")

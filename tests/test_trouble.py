@@ -38,16 +38,12 @@ from tests.sweeps import (
     over_http,
     serving,
     store_of,
-    undisturbed_sweep,
+    undisturbed,
 )
 
+__all__ = ["undisturbed"]  # a fixture
+
 pytestmark = pytest.mark.usefixtures("own_outbox")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The sweep that nobody disturbs."""
-    return undisturbed_sweep(tmp_path_factory)
 
 
 def has_run(command: Command, status: str) -> Callable[[], bool]:
