@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ os.environ["SEEDBED_REPORT"] = "false"  # it takes seconds to draw: tests of it 
 
 
 NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra dask")
-LONGEST = ("trouble", "cluster", "bench", "kills", "hosts", "claims", "scaling", "deploy", "server")
+LONGEST = ("trouble", "dask", "bench", "kills", "hosts", "claims", "scaling", "deploy", "server")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,6 +59,15 @@ def _no_store_is_left_in_the_environment() -> Iterator[None]:
     """`mlflow.set_tracking_uri`, which the benchmark's peers call, puts its address there for every later test."""
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user can reach, as pytest's own cannot: where root tests, PostgreSQL is another user's."""
+    with tempfile.TemporaryDirectory(prefix="seedbed test ") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
 
 
 def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.CompletedProcess[str]:

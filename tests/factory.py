@@ -1,5 +1,6 @@
 """Small builders for tests: configs and runs from flat keywords, trained results, and the tutorials' data."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -59,6 +60,15 @@ CAT_SHOP: dict[str, Any] = {  # 3-4-1, XOR with a bias column
     "learning_rate": 1.0,
     "loss": "half_sse",
     "metrics": ["half_sum_abs"],
+}
+# Under of_activation the slope never vanishes, s(a) (1 - s(a)) >= 0.196, and the target 2 is out of reach: without a
+# hidden layer each weight grows by about 0.3 * rate an update, until it overflows (1.8e308). With one, the enormous
+# weights come back multiplied with each other, at the second update.
+GROWING: dict[str, Any] = {
+    "X": [[1.0, 0.5], [0.5, 1.0]],
+    "y": [[2.0], [2.0]],
+    "hidden": [],
+    "derivative": "of_activation",
 }
 
 SECTIONS: dict[str, Any] = {
@@ -125,6 +135,19 @@ def stacked(networks: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> Weights:
         )
 
     return Weights(last(matrices), last(biases))
+
+
+def drawn(sizes: tuple[int, ...], bias: bool, runs: int, seed: int) -> Weights:
+    """Weights and biases of `runs` networks, all different, none of them 0."""
+    draw = np.random.default_rng(seed)
+    pairs = list(itertools.pairwise(sizes))
+    matrices = tuple(draw.standard_normal((a, b, runs)) for a, b in pairs)
+    return Weights(matrices, tuple(draw.standard_normal((b, runs)) for _, b in pairs) if bias else ())
+
+
+def arrays(given: Run) -> tuple[Array, Array]:
+    """X and y as the oracle takes them."""
+    return np.array(given.config.data.X, dtype=np.float64), np.array(given.config.data.y, dtype=np.float64)
 
 
 def printed(values: Any, decimals: int = 8) -> list[float]:

@@ -1,4 +1,4 @@
-"""Frames of runs made by hand: a row a run, with the columns that runs read from a store have."""
+"""Frames made by hand: of runs, a row a run, with the columns that runs read from a store have; and a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.compare.metric import Array
 
 Losses = Sequence[float] | Array
+SHOP = pd.DataFrame({"hours": [1.0, 2, 3, 4, 5, 6], "city": ["Bonn", "Ulm"] * 3, "score": [3.0, 4, 6, 8, 9, 12]})
 
 
 def frame(cells: Mapping[str, Losses], first_seed: int = 0, **columns: Any) -> pd.DataFrame:

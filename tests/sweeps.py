@@ -19,7 +19,7 @@ from pipeline.servers.ui import server
 from pipeline.store.database import close_connections, prepare
 from pipeline.store.outbox import Outbox
 from tests.conftest import in_process, shared
-from tests.test_executor import TWO, session
+from tests.processes import TWO, started
 
 WORDS = (
     *("sweep", "data=cat_shop", "network.hidden=[2],[4],[3,3],[5,2]", "seed=range(0,8)", "training.epochs=40,4000"),
@@ -44,26 +44,17 @@ class Command:
     settings: str = LIVE
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self) -> Iterator[subprocess.Popen[str]]:
         """The command as a terminal starts it; what it prints goes to `said`, and nothing is left of it."""
         path = os.pathsep.join([str(prepared(self.folder, self.settings)), *sys.path])
-        with (self.folder / "said").open("wb") as said:
-            process = subprocess.Popen(
-                ["env", "--default-signal=INT", sys.executable, "-m", "pipeline", *self.words],
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
+        try:
+            with (
+                (self.folder / "said").open("wb") as said,
+                started("pipeline", *self.words, cwd=self.folder, out=said, variables={"PYTHONPATH": path}) as process,
+            ):
                 yield process
-            finally:
-                for pid in session(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                process.wait()
-                print(self.said())  # for who reads why a test failed
+        finally:
+            print(self.said())  # for who reads why a test failed
 
     def said(self) -> str:
         """What it printed."""
@@ -91,13 +82,14 @@ def in_folder(folder: Path, *words: str, uri: str = "") -> Command:
     return Command((*WORDS, *words, *told), folder, uri or f"sqlite:///{folder}/mlflow.db")
 
 
-def undisturbed_sweep(factory: pytest.TempPathFactory) -> Command:
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The sweep that nobody disturbed, made once."""
 
     def make(folder: Path) -> None:
         in_folder(folder, "executor=serial").to_its_end()
 
-    return in_folder(shared(factory, "undisturbed", make))
+    return in_folder(shared(tmp_path_factory, "undisturbed", make))
 
 
 def store_of(command: Command) -> str:
@@ -147,7 +139,7 @@ def over_http(folder: Path, port: int) -> Command:
     return replace(command, database=f"sqlite:///{folder}/server.db", served=folder / "served")
 
 
-def frozen_with_lock(driver: "subprocess.Popen[bytes]", command: Command) -> sqlite3.Connection:
+def frozen_with_lock(driver: "subprocess.Popen[str]", command: Command) -> sqlite3.Connection:
     """Freezes a driver between its writes to an SQLite file: frozen in one it would keep everybody from writing.
 
     Returns a connection that has the lock.

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,12 +18,12 @@ import pytest
 from pipeline.composing.compose import register
 from pipeline.identity import NUMERICS_CODE
 from tests.conftest import in_process
+from tests.modules import PACKAGE, ROOT, SOURCES, imported, module_imports, module_of, reached
 from tests.stored import statuses
 from tests.sweeps import in_folder, make_empty_store
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "pipeline"
 PAGE = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+MOST_LINES = 400
 Imports = Mapping[str, set[str]]
 
 
@@ -38,60 +38,12 @@ def files_in(text: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
 
 
-def module_of(file: str | Path) -> str:
-    """`store.rows` of store/rows.py, `cli` of cli/__init__.py; empty for the package itself."""
-    return ".".join(part for part in Path(file).with_suffix("").parts if part != "__init__")
-
-
 CHAPTERS = sections("##", PAGE)
 ROOM_FILES = {room: files_in(text) for room, text in sections("###", CHAPTERS["Every file of pipeline/"]).items()}
 ROOM_OF = {module_of(file): room for room, files in ROOM_FILES.items() for file in files if file.endswith(".py")}
 TABLE = re.findall(r"^\| ([a-z]+) \|[^|]+\|([^|]*)\|([^|]*)\|$", CHAPTERS["Rooms"], re.MULTILINE)[1:]
 ROOMS = [room for room, _, _ in TABLE]
 FIRST_WALK, SECOND_WALK = (text for chapter, text in CHAPTERS.items() if chapter.startswith("A "))
-
-
-def sources() -> dict[str, ast.Module]:
-    """Every module of the package, by its name in it; not what makes a folder a package and is empty otherwise."""
-    found = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if file.name != "__init__.py" or len(tree.body) > 1:
-            found[module_of(file.relative_to(PACKAGE))] = tree
-    return found
-
-
-SOURCES = sources()
-
-
-def imported(node: ast.AST, in_function: bool = False) -> Iterator[tuple[str, bool]]:
-    """What a module imports, by full name, and whether a function does so. Not what is for types alone."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        if isinstance(child, ast.Import):
-            yield from ((name.name, in_function) for name in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            yield from ((f"{child.module}.{name.name}", in_function) for name in child.names)
-        else:
-            yield from imported(child, in_function or isinstance(child, ast.FunctionDef))
-
-
-def own(name: str) -> str | None:
-    """The module of the package that an imported name is or comes from; None for those of others."""
-    first, _, rest = name.partition(".")
-    if first != "pipeline":
-        return None
-    return next((one for one in (rest, rest.rpartition(".")[0]) if one in SOURCES), "")
-
-
-def module_imports(of_functions: bool) -> dict[str, set[str]]:
-    """What the modules import of the package: when they are loaded, or when their functions are called."""
-    found = {}
-    for module, tree in SOURCES.items():
-        names = [own(name) for name, in_function in imported(tree) if in_function == of_functions]
-        found[module] = {name for name in names if name is not None}
-    return found
 
 
 def room_imports(of_functions: bool) -> dict[str, set[str]]:
@@ -119,6 +71,12 @@ def test_every_file_of_the_package_is_named_once_and_no_other() -> None:
 def test_every_file_of_other_folders_is_named_once_and_no_other(folder: str) -> None:
     files = [file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     assert sorted(files_in(CHAPTERS[f"{folder}/"])) == sorted(str(file.relative_to(ROOT / folder)) for file in files)
+
+
+@pytest.mark.parametrize("folder", ["pipeline", "tests", "benchmarks"])
+def test_no_file_is_long(folder: str) -> None:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / folder).rglob("*.py")}
+    assert {str(file): length for file, length in lengths.items() if length > MOST_LINES} == {}
 
 
 def test_the_table_of_rooms_is_their_imports() -> None:
@@ -173,18 +131,6 @@ def test_libraries_are_imported_where_the_page_says() -> None:
         if (library := name.partition(".")[0]) not in {*sys.stdlib_module_names, "numpy", "pipeline"}
     }
     assert outside == {("numerics.compiled", "numba"), ("numerics.compiled", "llvmlite")}
-
-
-def reached(module: str) -> set[str]:
-    """The modules of the package that a module imports, also in functions; what they import; and so on."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        some = waiting.pop()
-        fresh = (module_imports(False)[some] | module_imports(True)[some]) - found
-        found |= fresh
-        waiting.extend(fresh)
-    return found
 
 
 def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 
 from tests.conftest import seedbed, shared
 from tests.ports import own_port
+from tests.processes import until_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -93,13 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A real sweep, made once, and the real UI on it."""
     folder = shared(tmp_path_factory, "seen", sweep_in)
     words = ui_command(f"sqlite:///{folder}/mlflow.db", own_port())
-    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        told = ""
-        while "Ctrl-C ends it." not in told:
-            line = process.stdout.readline()
-            assert line, told
-            told += line
+    with until_ctrl_c(words, folder) as (process, told):
         (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
         yield Site(folder, (folder / "said").read_text(encoding="utf-8"), address)
         process.terminate()

@@ -25,12 +25,12 @@ from pipeline.store.sinks import open_sink
 from pipeline.store.track import Store
 from tests.ports import own_port
 from tests.postgres import Server
+from tests.processes import TWO, eventually
 from tests.stored import Seen, finished, seen, statuses
-from tests.sweeps import APPS, LIVE, RUNS, Command, frozen_with_lock, in_folder, undisturbed_sweep
-from tests.test_executor import TWO, eventually
-from tests.test_track import Trained, fingerprints, record_of, some, tracking
+from tests.sweeps import APPS, LIVE, RUNS, Command, frozen_with_lock, in_folder, undisturbed
+from tests.tracking import Trained, fingerprints, record_of, some, tracking
 
-__all__ = ["some", "tracking"]  # fixtures of the store's tests
+__all__ = ["some", "tracking", "undisturbed"]  # fixtures
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
 Make = Callable[[], Claims]
@@ -253,13 +253,6 @@ def test_a_store_that_fails_while_a_sweep_waits_is_asked_again(monkeypatch: pyte
 
 
 # --- whole sweeps -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The sweep that nobody disturbs."""
-    return undisturbed_sweep(tmp_path_factory)
-
 
 # 3 s of silence are enough, where nobody is so busy that a sign of life comes later.
 QUICK = "import pipeline.store.claims\npipeline.store.claims.BEAT, pipeline.store.claims.SILENCE = 0.3, 3.0\n"

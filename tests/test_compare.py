@@ -14,21 +14,10 @@ from pandas.testing import assert_frame_equal
 from pipeline.compare.comparison import compare, compare_sweep
 from pipeline.compare.results import Selection, read_results
 from pipeline.errors import UserError
-from tests.conftest import in_process, seedbed, shared
+from tests.compared import SWEEP, swept, uri
+from tests.conftest import in_process
 
-SWEEP = ("data=cat_shop", "network.hidden=[2],[4],[8]", "seed=range(0,10)", "training.epochs=20,200")
-
-
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of one sweep, 6 cells of 10 seeds, to read; `said` is what the sweep printed."""
-
-    def make(folder: Path) -> None:
-        done = seedbed("sweep", *SWEEP, "training.learning_rate=3", "tracking.experiment=widths", cwd=folder)
-        assert done.returncode == 0, done.stderr
-        (folder / "said").write_text(done.stdout, encoding="utf-8")
-
-    return shared(tmp_path_factory, "swept", make)
+__all__ = ["swept"]  # a fixture
 
 
 def told(words: Sequence[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -45,10 +34,6 @@ def refused(words: Sequence[str], folder: Path, capsys: pytest.CaptureFixture[st
     caught = capsys.readouterr()
     assert caught.out == ""
     return caught.err
-
-
-def uri(folder: Path) -> str:
-    return f"sqlite:///{folder}/mlflow.db"
 
 
 def test_the_table_has_cells_verdict_differences_and_effects(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,17 +17,11 @@ from pipeline.training.continuing import Start, Starts, start_of, trajectory_dig
 from pipeline.training.executor import make_executor, rough_seconds, share_out, train_stacks
 from pipeline.training.points import Glimpse, curve_steps
 from pipeline.training.stack import Result, make_stacks, train_stack, updates_of
-from tests.factory import EXAM, FIRST_COLUMN, HAPPINESS, bits, rows, run
+from tests.factory import EXAM, FIRST_COLUMN, GROWING, HAPPINESS, bits, rows, run
 
 Array = NDArray[np.float64]
 
 NUMERICS = ("portable", "fast")
-GROWING: dict[str, Any] = {  # its weights overflow at a rate of 1e307: see test_train.py
-    "X": [[1.0, 0.5], [0.5, 1.0]],
-    "y": [[2.0], [2.0]],
-    "hidden": [],
-    "derivative": "of_activation",
-}
 
 
 def stored(result: Result) -> Start:

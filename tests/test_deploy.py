@@ -22,7 +22,7 @@ from deploy.try_it import FILES, PORTS, Place, check_installed
 from pipeline.errors import UserError
 from tests.conftest import in_process, seedbed
 from tests.documents import PAGES, blocks
-from tests.test_server import descendants, left_after, open_folder  # noqa: F401  # a fixture
+from tests.processes import descendants, left_after, until_ctrl_c
 
 ROOT = FILES.parent
 SWEEP = ("sweep", "data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training.epochs=20")
@@ -64,18 +64,9 @@ class Site:
 def site(folder: Path) -> Iterator[Site]:
     """Brings everything up in the folder; SIGKILLs it at the end if it is still there."""
     words = [sys.executable, str(FILES / "try_it.py"), str(folder)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        try:
-            told = ""
-            while "Ctrl-C ends it" not in told:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
-            exports = dict(word.split("=", 1) for word in shlex.split(told) if word.startswith("MLFLOW_"))
-            yield Site(process, folder, exports["MLFLOW_TRACKING_URI"], exports["MLFLOW_TRACKING_SERVER_CERT_PATH"])
-        finally:
-            process.kill()
+    with until_ctrl_c(words) as (process, told):
+        exports = dict(word.split("=", 1) for word in shlex.split(told) if word.startswith("MLFLOW_"))
+        yield Site(process, folder, exports["MLFLOW_TRACKING_URI"], exports["MLFLOW_TRACKING_SERVER_CERT_PATH"])
 
 
 @pytest.fixture
@@ -109,9 +100,7 @@ def administrate(running: Site, code: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("needs_everything")
 def test_a_user_trains_through_the_proxy_into_the_bucket(
-    open_folder: Path,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work, home = open_folder / "work", open_folder / "site"
     work.mkdir()

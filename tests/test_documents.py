@@ -22,7 +22,7 @@ from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
 from tests.conftest import NEEDS_DASK, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
-from tests.test_make import make
+from tests.makefile import make
 
 COMMANDS = {page: tuple(dict.fromkeys([*commands(text), *inline_commands(text)])) for page, text in PAGES.items()}
 TRAINING = ("train", "sweep", "plan")
@@ -37,9 +37,9 @@ PARSED: dict[str, Callable[[], Collection[str]]] = {  # what runs for long, or u
 # How commands begin that no test here runs, by page and reason; a test that has them with other words is named.
 NOT_RUN: dict[str, dict[str, tuple[str, ...]]] = {
     "README.md": {
-        "a cluster of several machines; test_cluster.py and test_hosts.py start both": (".venv/bin/dask ",),
+        "a cluster of several machines; test_dask.py and test_hosts.py start both": (".venv/bin/dask ",),
         "the shell's own": (". .venv/bin/activate",),
-        "until Ctrl-C; test_register.py serves a model and asks it for James": (
+        "until Ctrl-C; test_models.py serves a model and asks it for James": (
             "mlflow models serve",
             "curl http://127",
         ),

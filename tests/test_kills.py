@@ -20,9 +20,11 @@ import pytest
 
 from tests.ports import own_port
 from tests.postgres import Server
+from tests.processes import TWO, alive, eventually, session, workers_of
 from tests.stored import check_integrity, finished, seen, statuses
-from tests.sweeps import APPS, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed_sweep
-from tests.test_executor import TWO, alive, eventually, session, workers_of
+from tests.sweeps import APPS, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed
+
+__all__ = ["undisturbed"]  # a fixture
 
 KILLS = int(os.environ.get("SEEDBED_KILLS", "12"))
 SEED = int(os.environ.get("SEEDBED_KILLS_SEED", "4"))
@@ -30,12 +32,6 @@ ON_ONE_STORE = 5  # kills before the sweep may end
 EXECUTORS = (("executor=serial",), TWO)
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The sweep that nobody disturbs."""
-    return undisturbed_sweep(tmp_path_factory)
 
 
 # --- moments ----------------------------------------------------------------------------------------------------

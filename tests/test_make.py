@@ -1,34 +1,17 @@
 """The Makefile: help names every target, words pass through to the commands, and `clean` leaves every store alone."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.makefile import make, run_make
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z]+):", TEXT, re.MULTILINE)
-MAKE = shutil.which("make") or "make"
 PROBE = ["--eval", "probe: ; @echo $$MLFLOW_TRACKING_URI", "probe"]  # a target that shows what a command would see
-
-
-def run_make(
-    *words: str, folder: Path = ROOT, uri: str | None = None, path: str = os.environ["PATH"]
-) -> subprocess.CompletedProcess[str]:
-    """Runs make as from a fresh shell with MLFLOW_TRACKING_URI=uri; what a make around this test says stays outside."""
-    variables = {"PATH": path} | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
-    return subprocess.run([MAKE, *words], cwd=folder, env=variables, capture_output=True, text=True, check=False)
-
-
-def make(*words: str, folder: Path = ROOT, uri: str | None = None) -> str:
-    """What make prints, when all goes well."""
-    done = run_make(*words, folder=folder, uri=uri)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_make_alone_prints_help_on_every_target() -> None:

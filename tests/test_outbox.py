@@ -10,7 +10,7 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
 from pipeline.store.outbox import ABOUT, Letter, Outbox, discard, read
 from pipeline.store.sink import Change
-from tests.test_sinks import ENTRY
+from tests.sinks import ENTRY
 
 URI = "postgresql+psycopg://somebody:secret@127.0.0.1:1/db"
 TRACKING = TrackingConfig(uri=URI, experiment="ü/..", curve_points=7)

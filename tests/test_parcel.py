@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.store.block import MOST, in_blocks
 from pipeline.store.parcel import LARGEST, fits, parcel, piece, unpacked
 from pipeline.store.sink import Change, Entry, Point
-from tests.test_sinks import ENTRY as FULL
+from tests.sinks import ENTRY as FULL
 
 RUN_ID = "0123456789abcdef" * 2
 ENTRY = replace(FULL, run_id=RUN_ID)

@@ -1,7 +1,6 @@
 """Points that become known while a stack trains: each is one of the finished run's, and each is told once."""
 
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +14,7 @@ from pipeline.results.record import curve_points
 from pipeline.training import points
 from pipeline.training.points import Glimpse, Points
 from pipeline.training.stack import Result, train_stack
-from tests.factory import bits, run, stacked, trained
-
-GROWING: dict[str, Any] = {  # its weights overflow at a rate of 1e307: see test_train.py
-    "X": [[1.0, 0.5], [0.5, 1.0]],
-    "y": [[2.0], [2.0]],
-    "hidden": [],
-    "derivative": "of_activation",
-}
+from tests.factory import GROWING, bits, run, stacked, trained
 
 Told = list[tuple[str, float, int]]
 

@@ -17,53 +17,14 @@ from pipeline.results.kept import KeptRun
 from pipeline.results.record import read_npz
 from pipeline.store.reader import Reader
 from pipeline.training.stack import problem_of
-from tests.conftest import in_process, shared
+from tests.conftest import in_process
 from tests.factory import CAT_SHOP, EXAM, FIRST_COLUMN, HAPPINESS, result, run
+from tests.odd import kept_run, odd_store
 from tests.oracle import loss_of, sigmoid
 
+__all__ = ["odd_store"]  # a fixture
+
 Array = NDArray[np.float64]
-
-DIVERGING = (
-    *("data.X=[[1,0.5],[0.5,1]]", "data.y=[2,2]", "data.features=null", "data.rows=null", "network.hidden=[2]"),
-    *("training.derivative=of_activation", "training.learning_rate=1e307", "training.epochs=3000"),
-)
-
-
-EXPERIMENTS = {
-    "diverging": DIVERGING,  # on its way
-    "lost": ("data.X=[[1]]", "data.y=[1e200]", "data.features=null", "data.rows=null", "training.epochs=3"),
-    "fast": ("data=exam", "numerics=fast"),
-    "odd": (
-        f"data.X={[[i, 20 - i * i] for i in range(20)]}",
-        f"data.y={[[i / 20, 0.5, 0.1, 0.2, 0.3] for i in range(20)]}",
-        *("data.rows=null", """data.features=['<b>&"$x$','$2^{1}$']""", "data.targets=['</svg>',b,c,d,e]"),
-        *("data.scaling=standard", "network.hidden=[30]", "network.bias=true", "training.epochs=20"),
-    ),
-    "flat": (
-        *("data.X=[[1,2],[1,3]]", "data.y=[0,1]", "data.features=null", "data.rows=null", "network.hidden=[]"),
-        "training.epochs=0",
-    ),
-}
-
-
-def odd_runs(factory: pytest.TempPathFactory) -> Path:
-    """A folder with mlflow.db: one run in each of EXPERIMENTS, made once."""
-
-    def make(folder: Path) -> None:
-        for experiment, words in EXPERIMENTS.items():
-            assert in_process(["train", *words, f"tracking.experiment={experiment}", "--quiet"], folder) == 0
-
-    return shared(factory, "odd_runs", make)
-
-
-@pytest.fixture(scope="session")
-def odd_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return odd_runs(tmp_path_factory)
-
-
-def kept_run(folder: Path, experiment: str) -> KeptRun:
-    """The best run of an experiment in the store of that folder."""
-    return Reader(f"sqlite:///{folder}/mlflow.db").best(experiment)
 
 
 @pytest.fixture(scope="module")

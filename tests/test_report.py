@@ -15,9 +15,11 @@ from pipeline.compare.comparison import compare
 from pipeline.compare.learning import spread_evenly
 from pipeline.compare.report import Drawn, draw_best, report
 from pipeline.compare.results import Results, Selection, read_results
+from tests.compared import swept, uri
 from tests.conftest import in_process, seedbed
-from tests.test_compare import swept, uri  # noqa: F401  # a fixture
-from tests.test_continuing import GROWING
+from tests.factory import GROWING
+
+__all__ = ["swept"]  # a fixture
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -68,7 +70,7 @@ def page_of(address: str) -> tuple[bytes, Results]:
     return report(results, found, draw_best(results, found)), results
 
 
-def test_it_needs_nothing_else_and_has_all_parts(swept: Path) -> None:  # noqa: F811
+def test_it_needs_nothing_else_and_has_all_parts(swept: Path) -> None:
     page, results = page_of(uri(swept))
     seen = Page(page)
     assert len(page) < 1_000_000
@@ -96,7 +98,7 @@ def test_it_needs_nothing_else_and_has_all_parts(swept: Path) -> None:  # noqa: 
 
 
 @pytest.mark.slow
-def test_same_runs_same_bytes_also_in_another_process(swept: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_same_runs_same_bytes_also_in_another_process(swept: Path, tmp_path: Path) -> None:
     page, _ = page_of(uri(swept))
     done = seedbed("report", f"tracking.uri={uri(swept)}", "--out", "other.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -192,7 +194,7 @@ def test_runs_that_diverged_are_listed_with_the_command_that_repeats_them(empty_
     assert "2 diverged" in said
 
 
-def test_a_thousand_runs_stay_below_3_mb(swept: Path) -> None:  # noqa: F811
+def test_a_thousand_runs_stay_below_3_mb(swept: Path) -> None:
     results = read_results(uri(swept), Selection())
     copies = []
     for copy in range(17):  # 1,020 runs, in 102 cells
@@ -205,9 +207,7 @@ def test_a_thousand_runs_stay_below_3_mb(swept: Path) -> None:  # noqa: F811
 
 
 def test_where_it_cannot_be_written_is_told_before_anything_is_read(
-    swept: Path,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for place in (str(tmp_path), "none/report.html"):
         assert in_process(["report", "--out", place], swept) == 1
@@ -221,7 +221,7 @@ def test_where_it_cannot_be_written_is_told_before_anything_is_read(
     )
 
 
-def test_a_selection_that_is_no_sweep_has_a_report_too(swept: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_selection_that_is_no_sweep_has_a_report_too(swept: Path, tmp_path: Path) -> None:
     shutil.copy(swept / "mlflow.db", tmp_path)
     file = tmp_path / "some.html"
     assert (

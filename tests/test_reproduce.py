@@ -21,7 +21,7 @@ from pipeline.prove.differ import differences
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import npz, read_npz
 from tests.conftest import in_process, seedbed
-from tests.test_continuing import GROWING
+from tests.factory import GROWING
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,8 +16,7 @@ from pipeline.session import run_sweep
 from pipeline.store.client import ClientSink
 from pipeline.store.rows import ClientSource, TableSource
 from tests.conftest import in_process
-from tests.factory import run
-from tests.test_continuing import GROWING
+from tests.factory import GROWING, run
 
 
 def uri_of(folder: Path) -> str:

@@ -1,135 +1,37 @@
 """Seedbed's route in a real MLflow server: what it lets in, what it refuses, and what is sent twice or too late."""
 
-import contextlib
 import http.client
 import json
-import os
 import re
 import secrets
 import signal
-import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-import sqlalchemy as sa
 
 from pipeline.endpoint.received import Taken
-from pipeline.servers.ui import HOST, server
+from pipeline.servers.ui import HOST
 from pipeline.store.api import MlflowClient, MlflowException
-from pipeline.store.block import BlockSink
-from pipeline.store.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE, parcel, piece
-from pipeline.store.sink import Change, Entry, Experiment, Kept, new_run_id
-from pipeline.store.sinks import sink_of
+from pipeline.store.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE
+from pipeline.store.sink import Change, Entry, Kept, new_run_id
 from tests.conftest import seedbed
-from tests.ports import own_port
-from tests.test_executor import session
+from tests.routes import PASSWORD, Answer, Served, basic, body_of, create_user, grant, logged_in, new, post, serve
 
-ENTRY = Entry("a", "FINISHED", 1, 2, {"p": "1"}, [("m", 1.0, 1, 0)], {"t": "u"}, files={"x.json": b"{}"})
 ROWS = "SELECT name FROM runs ORDER BY name"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server with the route, on SQLite, and the folder of what it keeps."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def address(self) -> str:
-        """Where it is."""
-        return f"http://{HOST}:{self.port}"
-
-    def sink(self) -> BlockSink:
-        """What writes there."""
-        sink = sink_of(self.address, print)
-        assert isinstance(sink, BlockSink)
-        return sink
-
-    def new_experiment(self, location: str | None = None) -> Experiment:
-        """An experiment of its own for a test."""
-        client, name = MlflowClient(self.address), secrets.token_hex(4)
-        made = client.get_experiment(client.create_experiment(name, location))
-        return Experiment(made.experiment_id, name, made.artifact_location, is_active=True)
-
-    def names(self, experiment: Experiment) -> list[str]:
-        """The names of an experiment's runs."""
-        return [
-            row[0] for row in self.rows("SELECT name FROM runs WHERE experiment_id = :id ORDER BY name", experiment)
-        ]
-
-    def rows(self, query: str, experiment: Experiment) -> list[Any]:
-        """Rows of the database."""
-        engine = sa.create_engine(f"sqlite:///{self.folder}/server.db")
-        with engine.connect() as connection:
-            found = connection.execute(sa.text(query), {"id": int(experiment.experiment_id)}).all()
-        engine.dispose()
-        return list(found)
-
-    def files(self, experiment: Experiment) -> list[str]:
-        """The files that the server keeps of an experiment's runs."""
-        place = self.folder / "artifacts" / experiment.experiment_id
-        return sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
-
-    def signal(self, kind: signal.Signals) -> None:
-        """Sends a signal to the server's processes, without the one that keeps it on its leash."""
-        for pid in session(self.process.pid):
-            if pid != self.process.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, kind)
-
-
-@contextlib.contextmanager
-def serve(folder: Path, app: str = "seedbed", variables: Mapping[str, str] | None = None) -> Iterator[Served]:
-    options = ("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"), "--app-name", app)
-    port = own_port()
-    with server(f"sqlite:///{folder}/server.db", port, options, variables, folder / "log") as process:
-        yield Served(folder, port, process)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serve(tmp_path_factory.mktemp("served")) as one:
         yield one
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server said."""
-
-    status: int
-    text: str
-
-
-def post(address: str, path: str, body: bytes, **headers: str) -> Answer:
-    """Sends a body as it is."""
-    given = {"Content-Type": MEDIA_TYPE, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    request = urllib.request.Request(address + path, body, given)  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return Answer(answer.status, answer.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read().decode())
-
-
-def body_of(*contents: Entry | Change) -> bytes:
-    return parcel([piece(one) for one in contents])
-
-
-def new(**values: Any) -> Entry:
-    return replace(ENTRY, **{"run_id": new_run_id(), **values})
 
 
 # --- sent again -------------------------------------------------------------------------------------------------
@@ -376,7 +278,6 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 database_uri = sqlite:///{folder}/auth.db
 auth_cache_ttl_seconds = 60
 """
-PASSWORD = "correct horse battery"  # noqa: S105  # of users of the test
 
 
 @pytest.fixture(scope="module")
@@ -393,33 +294,6 @@ def with_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     }
     with serve(folder, "seedbed-auth", variables) as one:
         yield one
-
-
-@contextlib.contextmanager
-def logged_in(user: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_USERNAME", user)
-        patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-        yield
-
-
-def create_user(served: Served, user: str) -> None:
-    as_admin(served, "/api/2.0/mlflow/users/create", username=user, password=PASSWORD)
-
-
-def grant(served: Served, user: str, experiment: Experiment, permission: str) -> None:
-    what = {"resource_type": "experiment", "resource_id": experiment.experiment_id}
-    as_admin(served, "/api/3.0/mlflow/users/permissions/grant", username=user, permission=permission, **what)
-
-
-def as_admin(served: Served, path: str, **words: str) -> None:
-    """The administrator asks MLflow for something."""
-    body = json.dumps(words).encode()
-    assert post(served.address, path, body, Content_Type="application/json", **basic("admin")).status == 200
-
-
-def basic(user: str, password: str = PASSWORD) -> dict[str, str]:
-    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
 @pytest.mark.slow

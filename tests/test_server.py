@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +27,7 @@ from tests.conftest import in_process, seedbed
 from tests.documents import PAGES, blocks, commands
 from tests.ports import own_port
 from tests.postgres import skip_without_postgres
+from tests.processes import descendants, left_after, until_ctrl_c
 
 SWEEP = ("sweep", "data=cat_shop", "training.epochs=20", "tracking=server", "tracking.experiment=shared")
 
@@ -36,15 +36,6 @@ SWEEP = ("sweep", "data=cat_shop", "training.epochs=20", "tracking=server", "tra
 def needs_postgres() -> None:
     """Skips, with the reason, where PostgreSQL or psycopg is missing."""
     skip_without_postgres()
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that another user can reach, as pytest's own cannot: where root tests, PostgreSQL is another user's."""
-    with tempfile.TemporaryDirectory(prefix="seedbed test ") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        yield folder
 
 
 @dataclass(frozen=True)
@@ -65,42 +56,9 @@ def started(folder: Path, *words: str) -> Iterator[Started]:
     """`seedbed server` in a folder; SIGKILLed at the end if it is still there."""
     port = [] if "--port" in words else ["--port", str(own_port())]
     command = [sys.executable, "-m", "pipeline", "server", *words, *port]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        try:
-            told = ""
-            while "Ctrl-C ends it" not in told:
-                line = process.stdout.readline()
-                assert line, told
-                told += line
-            (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
-            yield Started(process, told, address)
-        finally:
-            process.kill()
-
-
-def parents() -> dict[int, int]:
-    """The parent of every living process; a zombie does not live."""
-    said = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in said.splitlines()]
-    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes below one."""
-    table = parents()
-    found = {pid}
-    while fresh := {child for child, parent in table.items() if parent in found} - found:
-        found |= fresh
-    return found - {pid}
-
-
-def left_after(seconds: float, family: set[int]) -> set[int]:
-    """Those of the processes that live on for so long."""
-    deadline = time.monotonic() + seconds
-    while (left := family & set(parents())) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+    with until_ctrl_c(command, folder) as (process, told):
+        (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
+        yield Started(process, told, address)
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> str:

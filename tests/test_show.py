@@ -17,7 +17,9 @@ from pipeline.compare.portrait import left_out, pictures, portrait
 from pipeline.compare.replay import replay
 from pipeline.store.reader import Reader
 from tests.conftest import in_process, seedbed
-from tests.test_replay import kept_run, odd_runs
+from tests.odd import kept_run, odd_store
+
+__all__ = ["odd_store"]  # a fixture
 
 ODD = """<b>&"$x$ id='a' url(#p) -->"""
 SVG = "{http://www.w3.org/2000/svg}"
@@ -205,11 +207,6 @@ def test_weights_are_written_beside_their_lines(store: Path) -> None:
     matrices = kept.weights[0]
     assert {f"{weight:.2f}" for matrix in matrices for weight in matrix.ravel()} <= set(found)
     assert {"0.25", "1.00", "0.50"} <= set(found)  # as given
-
-
-@pytest.fixture(scope="session")
-def odd_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return odd_runs(tmp_path_factory)
 
 
 def test_what_does_not_fit_is_said(odd_store: Path) -> None:

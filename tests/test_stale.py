@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from pipeline.process import this_process
 from pipeline.store.sink import PROCESS, Sink
 from pipeline.store.track import end_stale
-from tests.test_sinks import SINKS
+from tests.sinks import SINKS
 
 GONE = json.dumps(json.loads(this_process()) | {"started": "1"})
 ELSEWHERE = json.dumps(json.loads(this_process()) | {"started": "1", "host": "elsewhere"})

@@ -25,6 +25,7 @@ from pipeline.store.track import Store
 from tests.conftest import seedbed
 from tests.ports import own_port
 from tests.postgres import Server
+from tests.processes import TWO, eventually, session
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import (
     APPS,
@@ -37,17 +38,12 @@ from tests.sweeps import (
     over_http,
     serving,
     store_of,
-    undisturbed_sweep,
+    undisturbed,
 )
-from tests.test_executor import TWO, eventually, session
+
+__all__ = ["undisturbed"]  # a fixture
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The sweep that nobody disturbs."""
-    return undisturbed_sweep(tmp_path_factory)
 
 
 def has_run(command: Command, status: str) -> Callable[[], bool]:
@@ -223,7 +219,7 @@ def with_store(undisturbed: Command, tmp_path: Path, tmp_path_factory: pytest.Te
 
 
 @contextlib.contextmanager
-def locked(command: Command, driver: "subprocess.Popen[bytes]") -> Iterator[None]:
+def locked(command: Command, driver: "subprocess.Popen[str]") -> Iterator[None]:
     """Nobody else can write to the database in the block, also not the sweep, which may end within a second."""
     with contextlib.closing(frozen_with_lock(driver, command)) as connection:
         driver.send_signal(signal.SIGCONT)

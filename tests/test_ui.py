@@ -2,7 +2,6 @@
 
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -12,19 +11,14 @@ import pytest
 
 from tests.conftest import in_process
 from tests.ports import own_port
+from tests.processes import until_ctrl_c
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kind: signal.Signals) -> None:
     words = [sys.executable, "-m", "pipeline", "ui", "--port", str(own_port())]
-    with subprocess.Popen(words, cwd=store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        told = ""
-        while "Ctrl-C ends it." not in told:
-            line = process.stdout.readline()
-            assert line, told
-            told += line
+    with until_ctrl_c(words, store) as (process, told):
         (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
         assert f"small: {address}/#/experiments/1/runs?workflowType=machine_learning" in told
         with urllib.request.urlopen(f"{address}/", timeout=30) as page:  # noqa: S310
