@@ -1,6 +1,7 @@
 """The package's modules, and what they import."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def own(name: str) -> str | None:
     return next((one for one in (rest, rest.rpartition(".")[0]) if one in SOURCES), "")
 
 
+@functools.cache
 def module_imports(of_functions: bool) -> dict[str, set[str]]:
     """What the modules import of the package: when they are loaded, or when their functions are called."""
     found = {}
