@@ -128,3 +128,29 @@ def test_the_lock_satisfies_pyproject(wanted: str) -> None:
     versions = pins().get(canonicalize_name(requirement.name), [])
     assert versions, f"{wanted} is not in requirements.lock"
     assert all(version in requirement.specifier for version in versions), versions
+
+
+@pytest.mark.slow
+def test_every_extra_can_be_installed_beside_the_lock(tmp_path: Path) -> None:
+    """As `make setup EXTRAS=...` does; nothing is downloaded but what packages say of themselves.
+
+    If not: bound what stands in the way in pyproject.toml, [tool.uv], and `make lock`.
+    """
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), "uv", folder=tmp_path)
+    locked, found = tmp_path / "locked.txt", tmp_path / "found.txt"
+    pinned = [match[0].removesuffix("\\") for match in map(PIN.fullmatch, LOCK.splitlines()) if match]
+    locked.write_text("\n".join(pinned))
+    uv = [str(tmp_path / "bin" / "uv"), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+    words = [
+        *uv,
+        "--all-extras",
+        "--constraint",
+        str(locked),
+        "--output-file",
+        str(found),
+        str(ROOT / "pyproject.toml"),
+    ]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = {line.partition("==")[0] for line in found.read_text().splitlines()}
+    assert {"trackio", "torch", "distributed", "hydra-optuna-sweeper"} <= names
