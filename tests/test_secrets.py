@@ -138,7 +138,7 @@ def test_a_stream_writes_no_secret() -> None:
 TRACEBACK = f"""
 import logging, sys, warnings
 from pipeline.__main__ import main
-from pipeline.verbs import commands as verbs
+from pipeline.verbs import listing
 def fail():
     logging.getLogger("x").warning("logged {ADDRESS}")
     warnings.warn("warned hunter2@xyzzy")
@@ -146,7 +146,7 @@ def fail():
         raise ValueError("{ADDRESS}")
     except ValueError as error:
         raise RuntimeError("again hunter2@xyzzy") from error
-verbs.list_everything = fail
+listing.list_everything = fail
 main(["list"])
 """
 
