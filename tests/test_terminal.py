@@ -34,12 +34,20 @@ def terminal(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     return text
 
 
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep."""
+    folder = tmp_path_factory.mktemp("swept")
+    words = ["training.epochs=300", "tracking.report=false", "executor=serial"]
+    assert in_process(["sweep", *SWEEP, *words], folder) == 0
+    return folder
+
+
 @pytest.mark.parametrize(("terminal", "figures"), [(40, 1), (60, 3), (80, 6), (130, 8)], indirect=["terminal"])
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
-    terminal: io.StringIO, figures: int, tmp_path: Path
+    terminal: io.StringIO, figures: int, swept: Path
 ) -> None:
-    words = ["training.epochs=300", "tracking.report=false", "executor=serial"]
-    assert in_process(["sweep", *SWEEP, *words], tmp_path) == 0
+    assert in_process(["compare"], swept) == 0
     said = terminal.getvalue()
     head = next(line for line in said.splitlines() if " iqm" in line)
     columns = ("runs", "median", "mean", "iqm", "95 % interval", "worst", "of seed", "diverged")
