@@ -42,6 +42,7 @@ def test_the_rows_are_those_of_the_data_sets(net: str) -> None:
     np.testing.assert_allclose(NETS[net].y, dataset.y, rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("name", AT_HAND)
 @pytest.mark.parametrize("runs", [1, 70])  # 70: the C program's last block is not full

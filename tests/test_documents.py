@@ -202,6 +202,7 @@ def run_ids(folder: Path) -> list[str]:
     return [run.info.run_id for one in found if one for run in client.search_runs([one.experiment_id])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [pytest.param(one, marks=NEEDS_DASK if "executor=dask" in one else ()) for one in RUN]
 )

@@ -22,6 +22,7 @@ from tests.factory import rows
 Array = NDArray[np.float64]
 
 
+@pytest.mark.slow
 @parametrize_with_checks([SeedbedRegressor(), SeedbedClassifier()])  # type: ignore[untyped-decorator]
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     """No failure is expected. The only skip is scikit-learn's: array libraries without SCIPY_ARRAY_API."""

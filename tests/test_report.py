@@ -194,6 +194,7 @@ def test_runs_that_diverged_are_listed_with_the_command_that_repeats_them(empty_
     assert "2 diverged" in said
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_stay_below_3_mb(swept: Path) -> None:
     results = read_results(uri(swept), Selection())
     copies = []

@@ -60,6 +60,7 @@ def ids(svg: bytes) -> list[str]:
     return re.findall(r'(?<= id=")[^"]*', "".join(re.findall(r"<[^<>]*>", svg.decode())))
 
 
+@pytest.mark.slow
 def test_the_same_picture_has_the_same_bytes_also_in_another_process() -> None:
     here = draw("one", "a picture", 5, 3, paint)
     assert draw("one", "a picture", 5, 3, paint) == here
@@ -77,6 +78,7 @@ def test_a_users_settings_change_nothing_and_are_not_changed() -> None:
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_no_display_and_no_pyplot_are_needed() -> None:
     code = (
         "import sys, tests.test_show as t; t.draw('a', 'b', 5, 3, t.paint); print('matplotlib.pyplot' in sys.modules)"

@@ -92,6 +92,7 @@ def test_a_dumb_terminal_has_lines_and_no_bar(monkeypatch: pytest.MonkeyPatch) -
     assert not Display(1, 1).has_bar
 
 
+@pytest.mark.slow
 def test_output_in_ascii_escapes_what_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("LC_ALL", "C")
@@ -101,6 +102,7 @@ def test_output_in_ascii_escapes_what_it_cannot_write(tmp_path: Path, monkeypatc
     assert r"experiment 'd\xe4t\xe4 \u65e5\u672c'" in done.stdout
 
 
+@pytest.mark.slow
 def test_names_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -> None:
     words = ("sweep", "seed=range(0,2)", "training.epochs=3", "tracking.experiment='日本'", "tracking.report=true")
     done = seedbed(*words, cwd=tmp_path)
