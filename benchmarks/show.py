@@ -43,7 +43,8 @@ def tables(results: Results) -> Iterator[Table | str]:
     yield from digits_notes(results)
     yield from large_notes(results)
     yield from command_notes(results)
-    yield from scaled.tables(results.scaling, scaling.model(results.scaling, results.tracking))
+    if results.scaling != scaling.Scaling():
+        yield from scaled.tables(results.scaling, scaling.model(results.scaling, results.tracking))
     if results.load:
         yield "Load of the machine before and after: {:.1f}, {:.1f}.".format(*results.load)
     yield verdict_table(results)
