@@ -65,6 +65,7 @@ def test_a_name_that_no_server_has_is_told() -> None:
     assert "No server answers at http://nobody.invalid (" in refusal(check_uri, "http://nobody.invalid")
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_connections_but_never_answers_is_told() -> None:
     with silent() as port:
         told = refusal(check_uri, f"http://127.0.0.1:{port}")
@@ -107,6 +108,7 @@ def test_an_address_that_cannot_be_read_tells_nothing_of_a_password(uri: str) ->
     assert "pa" not in told.partition(", but it must be ")[0].replace("...", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "mysql+pymysql"])
 def test_a_database_server_that_never_answers_is_told(driver: str) -> None:
     pytest.importorskip(driver.partition("+")[2])
@@ -122,6 +124,7 @@ def test_a_driver_that_is_not_there_is_told() -> None:
     assert told.startswith("The store postgresql+nobody://127.0.0.1/runs cannot be used (Can't load plugin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "database", "reason"),
     [

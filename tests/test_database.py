@@ -163,6 +163,7 @@ def test_after_a_sweep_a_plain_copy_is_whole_and_the_planner_knows_the_tables(em
     assert ask(copy, "SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'runs'") != [(0,)]
 
 
+@pytest.mark.slow
 def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     shutil.copy(store / "mlflow.db", file)

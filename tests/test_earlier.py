@@ -50,6 +50,7 @@ def test_it_is_kept_again_and_points_at_the_new_sweep(
     assert note(empty_store) == first_note.replace(first.info.run_id, second.info.run_id) != first_note
 
 
+@pytest.mark.slow
 def test_it_is_made_again_with_another_seed_another_question_or_a_lost_file(
     empty_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_fast_run_is_replayed_fast(odd_store: Path) -> None:
     assert again.same_bits  # on the machine that made it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

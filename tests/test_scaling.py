@@ -191,6 +191,7 @@ def test_bytes_of_a_store(tmp_path: Path) -> None:
     assert found["disk"] == found["database"] + found["artifacts"]
 
 
+@pytest.mark.slow
 def test_a_command_is_stamped_at_all_phases(tmp_path: Path) -> None:
     """Every phase of a sweep of workers without a store takes time, and they do not exceed the whole."""
     words = ("sweep", "data=first_column", "seed=0,1", "training.epochs=1000", "tracking=none", "executor=serial")

@@ -152,6 +152,7 @@ def test_both_sinks_write_the_same_rows_to_sqlite(empty_store: Path, tmp_path: P
     check_equal([f"sqlite:///{folder}/mlflow.db" for folder in folders], folders)
 
 
+@pytest.mark.slow
 def test_both_sinks_write_the_same_rows_to_postgresql(postgres: Server, tmp_path: Path) -> None:
     watch_connections()
     first = postgres.new_database()
