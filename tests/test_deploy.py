@@ -10,8 +10,11 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from pipeline.errors import UserError
 from tests.conftest import in_process, seedbed
 from tests.documents import PAGES, blocks
 from tests.processes import descendants, left_after, until_ctrl_c
+from tests.routes import basic
 
 ROOT = FILES.parent
 SWEEP = ("sweep", "data=cat_shop", "network.hidden=[2],[4]", "seed=range(0,3)", "training.epochs=20")
@@ -112,6 +116,7 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         done = seedbed(*SWEEP, store, cwd=work)
         assert done.returncode == 0, done.stderr
         assert "6 runs: 6 trained" in done.stdout
+        check_assistant(running)
         assert "POST /api/seedbed/runs" in (home / "log" / "mlflow").read_text()  # whole, through proxy and login
         check_bucket(running)
         read_back(store, work)
@@ -128,6 +133,15 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0
         assert not left_after(0, family)
+
+
+def check_assistant(running: Site) -> None:
+    """MLflow's assistant runs commands on the server for who comes from it; nobody does here, whatever they say."""
+    trusted = ssl.create_default_context(cafile=running.certificate)
+    headers = {"X-Forwarded-For": "127.0.0.1", **basic("ada", PASSWORD)}
+    asked = urllib.request.Request(f"{running.address}/ajax-api/3.0/mlflow/assistant/config", headers=headers)  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=30, context=trusted)  # noqa: S310
 
 
 def log_in(running: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["config", "providers", "sessions/x/stream", "../assistant/config"])
+@pytest.mark.parametrize("place", ["served", "with_users"])
+def test_mlflows_assistant_is_shut(request: pytest.FixtureRequest, place: str, path: str) -> None:
+    """It would run commands on the server for whoever is on its machine, or comes through a proxy that is."""
+    address = f"{request.getfixturevalue(place).address}/ajax-api/3.0/mlflow/assistant/{path}"
+    with pytest.raises(urllib.error.HTTPError, match="403") as caught:
+        urllib.request.urlopen(address, timeout=30)  # noqa: S310
+    assert caught.value.read() == b"MLflow's assistant is shut on this server."
+
+
 # --- sent again -------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import re
 import signal
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kin
         assert f"small: {address}/#/experiments/1/runs?workflowType=machine_learning" in told
         with urllib.request.urlopen(f"{address}/", timeout=30) as page:  # noqa: S310
             assert b"<title>MLflow</title>" in page.read()
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{address}/ajax-api/3.0/mlflow/assistant/config", timeout=30)  # noqa: S310
         started = time.monotonic()
         process.send_signal(kind)
         assert process.wait(30) == 0

@@ -1,7 +1,8 @@
 """Apps for `mlflow server --app-name`: MLflow's own, with one more route that takes whole runs and writes them in bulk.
 
 `seedbed` is MLflow's usual app, `seedbed-auth` the one with users and passwords. Like every API of MLflow's the route
-lies behind its checks of host and origin, and in the second app behind its login.
+lies behind its checks of host and origin, and in the second app behind its login. MLflow's assistant is shut in both:
+it runs commands on the server for whoever seems to ask from this machine, as everybody does behind a careless proxy.
 """
 
 import os
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.endpoint.received import Refused, about, asked_experiment, change, check_length, create, finished
 from pipeline.store.parcel import ABOUT, CHANGE, CREATE, FINISHED
+
+ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -21,7 +24,7 @@ def create_app() -> Any:
     from mlflow.server.fastapi_app import app as asgi
 
     add_route(app)
-    return limited(asgi) if is_asgi() else app
+    return gated(asgi) if is_asgi() else app
 
 
 def create_auth_app() -> Any:
@@ -37,7 +40,7 @@ def create_auth_app() -> Any:
     ):
         auth.BEFORE_REQUEST_VALIDATORS[prefixed(path), method] = validator
     made = auth.create_app(app)
-    return limited(made) if is_asgi() else made
+    return gated(made) if is_asgi() else made
 
 
 def is_asgi() -> bool:
@@ -107,31 +110,38 @@ def may(action: str, *further: Any) -> bool:
     return auth.authorize(login.username, place, needed)
 
 
-# --- the limit --------------------------------------------------------------------------------------------------
+# --- the gate ---------------------------------------------------------------------------------------------------
 
 
-def limited(asgi: Any) -> Any:
-    """The app, which refuses what is too large before it is read: MLflow reads all of a body before Flask sees it."""
-    asgi.add_middleware(Limit)
+def gated(asgi: Any) -> Any:
+    """The app behind the gate."""
+    asgi.add_middleware(Gate)
     return asgi
 
 
-class Limit:
-    """Lets no long request through to the route."""
+class Gate:
+    """Lets nothing through to MLflow's assistant, and nothing long to the route: MLflow reads all of a body first."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
         self.paths = {prefixed(CREATE), prefixed(CHANGE), prefixed(FINISHED)}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """Answers for the app where a request must not be read."""
-        if scope["type"] == "http" and scope["path"] in self.paths:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            try:
-                check_length(headers.get("content-length"), "transfer-encoding" in headers)
-            except Refused as error:
-                close = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-                await send({"type": "http.response.start", "status": error.status, "headers": close})
-                await send({"type": "http.response.body", "body": str(error).encode()})
-                return
+        """Answers for the app where a request must not come to it."""
+        try:
+            if scope["type"] == "http":
+                self.check(scope)
+        except Refused as error:
+            close = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": error.status, "headers": close})
+            await send({"type": "http.response.body", "body": str(error).encode()})
+            return
         await self.app(scope, receive, send)
+
+    def check(self, scope: Mapping[str, Any]) -> None:
+        """Raises Refused for a request that must not come to the app."""
+        if ASSISTANT in scope["path"]:
+            raise Refused(403, "MLflow's assistant is shut on this server.")
+        if scope["path"] in self.paths:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            check_length(headers.get("content-length"), "transfer-encoding" in headers)

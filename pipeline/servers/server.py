@@ -7,7 +7,6 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -16,10 +15,10 @@ from urllib.parse import quote
 from pipeline.errors import UserError
 from pipeline.leash import identity
 from pipeline.servers.postgres import USER, Cluster, account, check_driver, program, write_private
-from pipeline.servers.ui import HOST, free_port, server
+from pipeline.servers.ui import APP, HOST, check_app, free_port, server
 
 DATABASE_PORT = 54320  # the first one tried
-APP, AUTH_APP = "seedbed", "seedbed-auth"  # route.py
+AUTH_APP = "seedbed-auth"  # endpoint/route.py
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  # where MLflow reads it, not what it is
 AUTH_CONFIG = """[mlflow]
 default_permission = NO_PERMISSIONS
@@ -126,8 +125,7 @@ def check_installed(auth: bool) -> None:
     """Raises UserError, with what to install, if something is missing."""
     program("postgres")
     check_driver()
-    if not entry_points(group="mlflow.app", name=APP):
-        raise UserError("The server's app is not installed: run `make setup`, or install Seedbed again.")
+    check_app()
     if auth and find_spec("flask_wtf") is None:
         raise UserError("--auth needs mlflow[auth]: run `make setup EXTRAS=auth` or `pip install 'mlflow[auth]'`.")
 

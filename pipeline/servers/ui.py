@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
 START_SECONDS = 120.0
+APP = "seedbed"  # endpoint/route.py
 BY_LOSS = "orderByKey=metrics.%60result%2Ffinal_loss%60&orderByAsc=true"
 
 
@@ -33,6 +35,12 @@ def free_port(port: int | None, first: int = FIRST_PORT) -> int:
                 probe.bind((HOST, candidate))
                 return candidate
     raise UserError(f"--port {port or first} is taken: choose another.")
+
+
+def check_app() -> None:
+    """Raises UserError if MLflow would not find Seedbed's app, as in a checkout that was not installed since."""
+    if not entry_points(group="mlflow.app", name=APP):
+        raise UserError("The server's app is not installed: run `make setup`, or install Seedbed again.")
 
 
 @contextlib.contextmanager

@@ -283,7 +283,10 @@ def settle(uri: str) -> None:
 
 def settle_file(file: Path) -> None:
     """Analyzes a SQLite file and folds in its write-ahead log, so that a plain copy of it is whole."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file, SETTLE_SECONDS)) as connection:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(file, timeout=SETTLE_SECONDS)) as connection,
+    ):
         connection.execute("PRAGMA analysis_limit=400")
         connection.execute("ANALYZE")
         connection.commit()

@@ -42,7 +42,7 @@ def sync_store(words: Sequence[str]) -> None:
 
 def serve_ui(words: Sequence[str], port: int | None) -> None:
     """Serves the MLflow UI until Ctrl-C; for a store that is a server, says where it is."""
-    from pipeline.servers.ui import HOST, free_port, links, server
+    from pipeline.servers.ui import APP, HOST, check_app, free_port, links, server
     from pipeline.store.reader import open_reader
 
     values = key_values(words)
@@ -52,10 +52,11 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
     if uri.startswith("http"):
         say(f"The store is a server: open {public_uri(uri)}")
         return
+    check_app()
     port = free_port(port)
     address = f"http://{HOST}:{port}"
     say(f"Starting the MLflow UI on {reader.shown_uri} ...")
-    with until_ctrl_c(), server(uri, port) as process:
+    with until_ctrl_c(), server(uri, port, ["--app-name", APP]) as process:
         say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")
         for name, link in links(reader, address).items():
             say(f"  {name}: {link}")
