@@ -29,7 +29,8 @@ SWEEP = (
 )
 RUNS, CELLS, LONGEST, ROWS = 40, 8, 20, 4
 PATIENCE = 30_000  # ms: a busy machine draws a page in a few seconds
-HARMLESS = ("/mlflow/users/current", "/gateway-proxy")  # MLflow asks its own server for what it may not have: a 404
+# MLflow's pages ask their own server for what they may not have: a 404, and of the assistant a 403.
+HARMLESS = ("/mlflow/users/current", "/gateway-proxy", "/mlflow/assistant/")
 # Without it the UI's assistant takes a quarter of a first visit's page. (An about:blank has no storage.)
 NO_ASSISTANT = """try {
   localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")
