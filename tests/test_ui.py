@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.endpoint.route import ASSISTANT
 from tests.conftest import in_process
+from tests.modules import ROOT
 from tests.ports import own_port
 from tests.processes import until_ctrl_c
 
@@ -25,13 +27,34 @@ def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kin
         with urllib.request.urlopen(f"{address}/", timeout=30) as page:  # noqa: S310
             assert b"<title>MLflow</title>" in page.read()
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(f"{address}/ajax-api/3.0/mlflow/assistant/config", timeout=30)  # noqa: S310
+            urllib.request.urlopen(f"{address}{ASSISTANT}/config", timeout=30)  # noqa: S310
         started = time.monotonic()
         process.send_signal(kind)
         assert process.wait(30) == 0
         assert time.monotonic() - started < 15
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{address}/", timeout=5)  # noqa: S310
+
+
+@pytest.mark.slow
+def test_the_ui_is_ours_where_somebody_has_a_pipeline_too(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").touch()
+    (tmp_path / "mlflow.py").write_text("raise SystemExit(3)")
+    command = f"import sys; sys.path[0] = {str(ROOT)!r}; from pipeline.__main__ import main; main(sys.argv[1:])"
+    words = [
+        sys.executable,
+        "-c",
+        command,
+        "ui",
+        f"tracking.uri=sqlite:///{store}/mlflow.db",
+        "--port",
+        str(own_port()),
+    ]
+    with until_ctrl_c(words, tmp_path) as (_, told):
+        (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{address}{ASSISTANT}/config", timeout=30)  # noqa: S310
 
 
 def test_without_a_store_there_is_one_sentence_and_no_new_store(

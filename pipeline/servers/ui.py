@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from pipeline.errors import UserError
 from pipeline.leash import let_go, on_leash
+from pipeline.paths import PACKAGE
 
 if TYPE_CHECKING:
     from pipeline.store.reader import Reader  # with MLflow: 170 MB, which `seedbed server` need not hold for days
@@ -57,7 +59,9 @@ def server(
     Raises UserError if it does not start.
     """
     words = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *options]
+    words += ["--uvicorn-opts", f"--app-dir {shlex.quote(str(PACKAGE.parent))}"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet["PYTHONSAFEPATH"] = "1"  # with --app-dir: else a `pipeline` in the working directory is taken for ours
     quiet["MLFLOW_BACKEND_STORE_URI"] = uri  # not an option: others on the machine can read those
     with (log or Path(os.devnull)).open("wb") as output:
         process = on_leash(words, signal.SIGTERM, output, variables=quiet | dict(variables or {}))
