@@ -20,12 +20,26 @@ def test_it_prints_what_is_stored() -> None:
 
 @pytest.mark.slow
 def test_a_cell_that_fails_is_no_success(tmp_path: Path) -> None:
-    content = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-    content["cells"] = [cell for cell in content["cells"] if cell["cell_type"] == "code"][:1]
-    content["cells"][0]["source"] = "from pipeline import fit\nfit([[0.0]], [1], hidden=[0])"
-    (tmp_path / "bad.ipynb").write_text(json.dumps(content))
     with pytest.raises(Exception, match=r"network\.hidden is \[0\], but it must be a list"):
-        executed(tmp_path / "bad.ipynb")
+        executed(with_cells(tmp_path, "from pipeline import fit\nfit([[0.0]], [1], hidden=[0])"))
+
+
+@pytest.mark.slow
+def test_progress_that_a_slow_machine_prints_is_no_difference_and_a_warning_is(tmp_path: Path) -> None:
+    busy = "import pipeline.planning.console\npipeline.planning.console.LINE_EVERY = 0"
+    train = "from pipeline import sweep\nprint(len(sweep([[0.0], [1.0]], [0, 1], seed=range(3), epochs=5)))"
+    warn = "import sys\nprint('hidden is odd', file=sys.stderr)"
+    assert texts(executed(with_cells(tmp_path, train))) == ["3\n"]
+    assert texts(executed(with_cells(tmp_path, busy, train, warn))) == ["", "3\n", "hidden is odd\n"]
+
+
+def with_cells(folder: Path, *sources: str) -> Path:
+    """A notebook file like ours with other code cells."""
+    content = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"][: len(sources)]
+    content["cells"] = [cell | {"source": source} for cell, source in zip(cells, sources, strict=True)]
+    (folder / "other.ipynb").write_text(json.dumps(content))
+    return folder / "other.ipynb"
 
 
 def test_it_is_stored_with_outputs_and_names_no_place() -> None:

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,10 +166,17 @@ def test_a_sweep_into_postgresql_killed_at_random_moments(
 @pytest.mark.slow
 @pytest.mark.parametrize("app", APPS)
 def test_a_sweep_over_http_killed_at_random_moments(app: str, undisturbed: Command, tmp_path: Path) -> None:
-    port = own_port()
-    command = over_http(tmp_path / "here", port)
-    with serving(command.folder, port, app):
-        assert killed_and_ended(iter([command]), undisturbed, 3, 3, random.Random(f"http {SEED}")).total() == 3
+    with contextlib.closing(commands_over_http(tmp_path, app)) as commands:
+        assert killed_and_ended(commands, undisturbed, 3, 3, random.Random(f"http {SEED}")).total() == 3
+
+
+def commands_over_http(folder: Path, app: str) -> Generator[Command, None, None]:
+    """Sweeps, each into a new server, which serves until the next is asked for: a sweep that ended is done."""
+    for number in range(100):
+        port = own_port()
+        command = over_http(folder / str(number), port)
+        with serving(command.folder, port, app):
+            yield command
 
 
 @pytest.mark.slow
