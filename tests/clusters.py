@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
 from pipeline.training.cluster import make_cluster
-from pipeline.training.executor import share_out, train_stacks
+from pipeline.training.handing_out import share_out, train_stacks
 from pipeline.training.stack import Result, train_stack
 from tests.factory import CAT_SHOP, run
 

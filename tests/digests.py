@@ -19,7 +19,8 @@ from pipeline.initial import initial_weights
 from pipeline.numerics.layout import LANES, MOST_BLAS_TERMS, matmul
 from pipeline.numerics.program import Array
 from pipeline.numerics.sigmoid import sigmoid
-from pipeline.training.executor import make_executor, train_stacks
+from pipeline.training.handing_out import train_stacks
+from pipeline.training.processes import make_executor
 from pipeline.training.stack import Result, make_stacks
 
 Digests = dict[str, dict[str, str]]  # what was computed, its parts, their digests

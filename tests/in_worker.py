@@ -15,8 +15,9 @@ from pipeline.identity import Run
 from pipeline.numerics import train
 from pipeline.training import points
 from pipeline.training.continuing import Starts
-from pipeline.training.executor import BLAS_THREADS, LIVE, PROGRESS, train_here
+from pipeline.training.executor import LIVE, PROGRESS, train_here
 from pipeline.training.points import Glimpse, Points
+from pipeline.training.processes import BLAS_THREADS
 from pipeline.training.stack import Result
 
 DEADLY = 3  # units of the hidden layer

@@ -15,7 +15,8 @@ from pipeline.planning.plan import executor_of, make_plan
 from pipeline.training import cluster
 from pipeline.training import worker as on_worker
 from pipeline.training.cluster import MOST_LOST, Cluster, make_cluster, told
-from pipeline.training.executor import WorkerDiedError, share_out, train_stacks
+from pipeline.training.executor import WorkerDiedError
+from pipeline.training.handing_out import share_out, train_stacks
 from pipeline.training.pools import Pool, hand_over
 from pipeline.training.stack import Result
 from pipeline.training.worker import aligned, check_passport, passport

@@ -14,8 +14,9 @@ from pipeline.numerics import train as training
 from pipeline.training import points
 from pipeline.training import stack as stacks
 from pipeline.training.continuing import Start, Starts, start_of, trajectory_digest
-from pipeline.training.executor import make_executor, rough_seconds, share_out, train_stacks
+from pipeline.training.handing_out import rough_seconds, share_out, train_stacks
 from pipeline.training.points import Glimpse, curve_steps
+from pipeline.training.processes import make_executor
 from pipeline.training.stack import Result, make_stacks, train_stack, updates_of
 from tests.factory import EXAM, FIRST_COLUMN, GROWING, HAPPINESS, bits, rows, run
 

@@ -15,18 +15,10 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
 from pipeline.identity import Run
-from pipeline.training import executor as executors
-from pipeline.training.executor import (
-    BLAS_THREADS,
-    Processes,
-    Serial,
-    StackExecutor,
-    WorkerDiedError,
-    make_executor,
-    rough_seconds,
-    share_out,
-    train_stacks,
-)
+from pipeline.training import handing_out
+from pipeline.training.executor import Serial, StackExecutor, WorkerDiedError
+from pipeline.training.handing_out import rough_seconds, share_out, train_stacks
+from pipeline.training.processes import BLAS_THREADS, Processes, make_executor
 from pipeline.training.stack import make_stacks, train_stack
 from tests import in_worker
 from tests.conftest import in_process
@@ -214,7 +206,7 @@ def shared(runs: list[Run], **executor: Any) -> tuple[list[int], int]:
 
 
 def test_auto_takes_workers_for_long_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "cores", lambda: 2)
+    monkeypatch.setattr(handing_out, "cores", lambda: 2)
     short = [run(seed=seed, epochs=100) for seed in range(200)]
     assert shared(short) == ([200], 0)
     long = [run(seed=seed, epochs=50_000) for seed in range(200)]
@@ -228,7 +220,7 @@ def test_auto_takes_workers_for_long_training_only(monkeypatch: pytest.MonkeyPat
     assert shared(long, workers=1) == ([200], 0)
     assert shared(short, kind="processes") == ([100, 100], 2)
     assert shared(short[:50], kind="processes", workers=4) == ([50], 1), "no more workers than stacks"
-    monkeypatch.setattr(executors, "cores", lambda: 1)
+    monkeypatch.setattr(handing_out, "cores", lambda: 1)
     assert shared(long) == ([200], 0)
 
 

@@ -12,9 +12,11 @@ import pytest
 from pipeline.identity import Run
 from pipeline.numerics.train import Moment
 from pipeline.training import executor as executors
-from pipeline.training import points
-from pipeline.training.executor import Processes, Serial, StackExecutor, UnderWay, WorkerDiedError, train_stacks
+from pipeline.training import points, processes
+from pipeline.training.executor import Serial, StackExecutor, WorkerDiedError
+from pipeline.training.handing_out import UnderWay, train_stacks
 from pipeline.training.points import Glimpse, Points, curve_steps
+from pipeline.training.processes import Processes
 from tests import in_worker
 from tests.factory import run
 from tests.processes import eventually
@@ -93,7 +95,7 @@ def test_a_worker_does_not_wait_for_its_news_to_be_read() -> None:
     """Nobody reads: the pipe is full after 64 KiB; then its other end closes."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     queue: SimpleQueue[Glimpse] = SimpleQueue()
-    thread = threading.Thread(target=executors.send, args=(queue, sender), daemon=True)
+    thread = threading.Thread(target=processes.send, args=(queue, sender), daemon=True)
     thread.start()
     for _ in range(50):
         queue.put(Glimpse({"any": Points(np.arange(2**14), {"loss": np.zeros(2**14)})}))

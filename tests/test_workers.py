@@ -15,7 +15,8 @@ import pytest
 from pipeline.executor_config import ExecutorConfig
 from pipeline.planning.plan import execute, make_plan
 from pipeline.training import executor as executors
-from pipeline.training.executor import Processes, share_out, train_stacks
+from pipeline.training.handing_out import share_out, train_stacks
+from pipeline.training.processes import Processes
 from pipeline.training.stack import Result, make_stacks, train_stack, updates_of
 from tests import in_worker
 from tests.conftest import in_process

@@ -14,8 +14,10 @@ from pipeline.identity import Run
 from pipeline.numerics.train import Progress
 from pipeline.results.record import Record, colors, curve_metrics, make_head, make_record, summary
 from pipeline.training.continuing import Starts
-from pipeline.training.executor import StackExecutor, WorkerDiedError, make_executor, share_out, train_stacks
+from pipeline.training.executor import StackExecutor, WorkerDiedError
+from pipeline.training.handing_out import share_out, train_stacks
 from pipeline.training.points import Glimpse
+from pipeline.training.processes import make_executor
 from pipeline.training.stack import Result, updates_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pipeline.checks import shown
 from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
-from pipeline.training.executor import cores, plain_start
+from pipeline.training.executor import cores
+from pipeline.training.processes import plain_start
 from pipeline.training.worker import received
 
 P = ParamSpec("P")
