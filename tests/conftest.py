@@ -79,7 +79,7 @@ def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.Com
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
