@@ -91,6 +91,7 @@ INSTEAD = {  # in the store of the tests
     "experiment=architectures": "experiment=small",
     "model=happiness@champion": "model=small@champion",
 }
+OPEN = shutil.ignore_patterns("*-wal", "*-shm")  # empty, and there only while another test reads the store
 TABLES = {
     "my.csv": "hours,city,score,species\n" + "1,Bonn,10,aster\n2,Rome,12,briar\n3,Bonn,17,aster\n4,Rome,20,briar\n" * 6,
     "new.csv": "hours_studied,hours_slept\n4,8\n",
@@ -126,7 +127,7 @@ def check(folder: Path, request: pytest.FixtureRequest) -> Callable[[str], None]
     """What makes sure of a command of ours."""
 
     def run(words: list[str]) -> int:
-        shutil.copytree(request.getfixturevalue("store"), folder, dirs_exist_ok=True)
+        shutil.copytree(request.getfixturevalue("store"), folder, ignore=OPEN, dirs_exist_ok=True)
         return run_here(words, folder)
 
     return lambda command: check_ours(command, folder, run)
