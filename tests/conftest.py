@@ -5,7 +5,6 @@ import functools
 import gc
 import importlib.util
 import os
-import re
 import resource
 import shutil
 import subprocess
@@ -83,11 +82,6 @@ def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.Com
         timeout=900,
         check=False,
     )
-
-
-def notes(stderr: str) -> str:
-    """What a command said on standard error, without the progress that it tells where the machine is slow."""
-    return re.sub(r"(?m)^\d+%(, .*)?\n", "", stderr)
 
 
 def in_process(words: Sequence[str], folder: Path) -> int:
