@@ -31,7 +31,7 @@ from pipeline.store.database import (
     tune_connections,
     use_wal,
 )
-from tests.conftest import seedbed
+from tests.conftest import copy_store, seedbed
 from tests.postgres import Server
 
 
@@ -166,8 +166,7 @@ def test_after_a_sweep_a_plain_copy_is_whole_and_the_planner_knows_the_tables(em
 
 @pytest.mark.slow
 def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, tmp_path: Path) -> None:
-    file = tmp_path / "mlflow.db"
-    shutil.copy(store / "mlflow.db", file)
+    file = copy_store(store, tmp_path)
     code = f"from pipeline.store.database import *; prepare('sqlite:///{file}')\n"
     code += f"from mlflow import MlflowClient; MlflowClient('sqlite:///{file}').create_run('0')"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=900)

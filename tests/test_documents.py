@@ -20,7 +20,7 @@ from pipeline.cli import cli
 from pipeline.composing.experiment import experiment_files
 from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
-from tests.conftest import NEEDS_DASK, in_process
+from tests.conftest import NEEDS_DASK, copy_store, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
 from tests.makefile import make
 
@@ -91,7 +91,6 @@ INSTEAD = {  # in the store of the tests
     "experiment=architectures": "experiment=small",
     "model=happiness@champion": "model=small@champion",
 }
-OPEN = shutil.ignore_patterns("*-wal", "*-shm")  # empty, and there only while another test reads the store
 TABLES = {
     "my.csv": "hours,city,score,species\n" + "1,Bonn,10,aster\n2,Rome,12,briar\n3,Bonn,17,aster\n4,Rome,20,briar\n" * 6,
     "new.csv": "hours_studied,hours_slept\n4,8\n",
@@ -127,7 +126,9 @@ def check(folder: Path, request: pytest.FixtureRequest) -> Callable[[str], None]
     """What makes sure of a command of ours."""
 
     def run(words: list[str]) -> int:
-        shutil.copytree(request.getfixturevalue("store"), folder, ignore=OPEN, dirs_exist_ok=True)
+        store = request.getfixturevalue("store")
+        shutil.copytree(store, folder, ignore=shutil.ignore_patterns("mlflow.db*"), dirs_exist_ok=True)
+        copy_store(store, folder)
         return run_here(words, folder)
 
     return lambda command: check_ours(command, folder, run)
