@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.commands import SEEDBED, TINY, watched
-from benchmarks.processes import CrashError, run
+from benchmarks.processes import CrashError, any_port, run
 from pipeline.errors import UserError
-from pipeline.servers.ui import HOST, free_port, server
+from pipeline.servers.ui import HOST, server
 
 EPOCHS = 1000
 STORE = "mlflow.db"
@@ -67,7 +67,7 @@ def with_memory(runs: int, report: Callable[[str], None]) -> dict[str, Any]:
 
 def looks(uri: str, times: int = LOOKS) -> dict[str, float]:
     """Seconds of the UI's two requests: a page of runs with the lowest loss first, and the curves of its runs."""
-    port = free_port(None)
+    port = any_port()
     address = f"http://{HOST}:{port}/ajax-api/2.0/mlflow/"
     with server(uri, port):
         experiment = call(f"{address}experiments/get-by-name?experiment_name=first_column")["experiment"]

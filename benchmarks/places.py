@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.processes import run
+from benchmarks.processes import any_port, run
 from pipeline.servers.postgres import HOST, USER, Cluster, check_driver
-from pipeline.servers.server import DATABASE_PORT
-from pipeline.servers.ui import FIRST_PORT, free_port, server
+from pipeline.servers.ui import server
 
 MAKE_STORE = "import mlflow; mlflow.search_experiments()"  # as whoever uses MLflow gets it
 PREPARE = "import os; from pipeline.store.database import prepare; prepare(os.environ['MLFLOW_TRACKING_URI'])"
@@ -70,7 +69,7 @@ def sqlite(base: Path) -> Iterator[Maker]:
 def postgres(base: Path) -> Iterator[Maker]:
     """A PostgreSQL server with its usual settings; copies of a database with an empty store. Raises UserError."""
     check_driver()
-    cluster, port = Cluster(base / "postgres", base / "pgpass"), free_port(None, DATABASE_PORT)
+    cluster, port = Cluster(base / "postgres", base / "pgpass"), any_port()
     cluster.make()
     with cluster.running(port, base / "postgres.log"):
         address = f"postgresql+psycopg://{USER}:{cluster.password}@{HOST}:{port}/"
@@ -92,7 +91,7 @@ def over_http(database: Callable[[Path], contextlib.AbstractContextManager[Maker
     @contextlib.contextmanager
     def opened(base: Path) -> Iterator[Maker]:
         with database(base) as make:
-            behind, port = make(True), free_port(None, FIRST_PORT)
+            behind, port = make(True), any_port()
             options = ("--serve-artifacts", "--artifacts-destination", behind.artifacts or "", *words)
             with server(behind.uri, port, options, log=base / "server.log"):
                 yield lambda _own: new_place(base, f"http://{HOST}:{port}", on_server=True)

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import CORE
+from pipeline.servers.ui import HOST
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")
@@ -38,6 +40,13 @@ def environment(one_core: bool = False) -> dict[str, str]:
 def cores() -> set[int]:
     """The cores this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def any_port() -> int:
+    """A free port, not the first one: that may be what others who start a server at this moment are given, too."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 class Worker:

@@ -1,12 +1,13 @@
 """What tests share: the command line in this process and in a real one, and a small store with real runs."""
 
+import contextlib
 import fcntl
 import functools
 import gc
 import importlib.util
 import os
 import resource
-import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def seedbed(*words: str, cwd: Path, memory: int | None = None) -> subprocess.Com
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
@@ -122,14 +123,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared(tmp_path_factory, "store", make)
 
 
+def copy_store(store: Path, folder: Path) -> Path:
+    """Copies a store's file into a folder. Others may be using it: a plain copy could be torn."""
+    copy = folder / "mlflow.db"
+    with (
+        contextlib.closing(sqlite3.connect(store / "mlflow.db")) as source,
+        contextlib.closing(sqlite3.connect(copy)) as to,
+    ):
+        source.backup(to)
+    return copy
+
+
 @pytest.fixture
 def empty_store(store: Path, tmp_path: Path) -> Path:
     """A folder with a store that has no runs: its file is copied, as MLflow takes seconds to make one."""
     from mlflow import MlflowClient  # seconds, which most tests need not spend
 
-    copy = tmp_path / "mlflow.db"
-    shutil.copy(store / "mlflow.db", copy)
-    client = MlflowClient(f"sqlite:///{copy}")
+    client = MlflowClient(f"sqlite:///{copy_store(store, tmp_path)}")
     for experiment in client.search_experiments():
         if experiment.name != "Default":
             client.rename_experiment(experiment.experiment_id, f"not in use: {experiment.name}")

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from pipeline.config import DataConfig, InitConfig, NetworkConfig, RunConfig, TrackingConfig, TrainingConfig
@@ -18,7 +18,13 @@ from pipeline.training.stack import Result, make_stacks, train_stack
 Array = NDArray[np.float64]
 
 # Random examples are the same in every run of the tests, take what time they take, and leave no files behind.
-PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=20)
+PROPERTY = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.too_slow],  # a machine may be
+)
 
 HAPPINESS: dict[str, Any] = {  # 4-1-1 from given weights
     "X": [[0.4, 0.8, 0.4, 0.3], [1.0, 0.2, 0.4, 0.3], [0.3, 0.4, 0.5, 0.4]],

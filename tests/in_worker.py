@@ -101,7 +101,7 @@ def train_watched(stack: Sequence[Run], starts: Starts) -> list[Result]:
         assert tell
         tell(glimpse)
         half = stack[0].config.training.epochs / 2
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         for fingerprint, some in glimpse.points.items():
             while some.steps[-1] > half and not Path(fingerprint).exists() and time.monotonic() < deadline:
                 time.sleep(0.02)

@@ -210,7 +210,7 @@ def in_a_process(machine: Machine, *words: str, text: str = "") -> "subprocess.C
         input=text,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
 

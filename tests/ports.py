@@ -1,12 +1,25 @@
 """A port for a server of a test."""
 
+import random
 import socket
 
 from pipeline.servers.ui import HOST
 
+OURS = range(61_000, 65_536)  # above those that Linux gives to who connects, or asks for any
+HELD: list[socket.socket] = []
+
 
 def own_port() -> int:
-    """A free port that no other worker of these tests is given too."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A free port that no other process of these tests is given too, for as long as this one runs."""
+    for port in random.SystemRandom().sample(OURS, len(OURS)):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0seedbed-test-port-{port}")  # of no file: it goes with this process, however that ends
+            with socket.socket() as probe:
+                probe.bind((HOST, port))
+        except OSError:
+            name.close()
+            continue
+        HELD.append(name)
+        return port
+    raise AssertionError("no port is free")

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.servers.postgres import HOST, USER, Cluster, account, check_driver, program
+from tests.ports import own_port
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -47,9 +47,15 @@ class Server:
 
         name = f"test_{secrets.token_hex(6)}"
         address = self.uri("postgres").replace("+psycopg", "")
+        deadline = time.monotonic() + 120
         with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}".encode())
-        return self.uri(name)
+            while True:
+                try:
+                    connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}".encode())
+                except psycopg.errors.ObjectInUse:  # whose user has left, which the server has not noticed in 5 s
+                    assert time.monotonic() < deadline
+                else:
+                    return self.uri(name)
 
 
 def skip_without_postgres() -> None:
@@ -119,15 +125,29 @@ def keep(told: Path) -> None:
         folder.chmod(0o711)  # where tests run as root, PostgreSQL runs as another user
         cluster = Cluster(folder / "data", folder / "pgpass")
         cluster.make(durable=False)
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
+        port = own_port()
         with cluster.running(port, folder / "log", NOT_DURABLE):
             fresh = told.with_suffix(".new")
             fresh.write_text(json.dumps({"port": port, "password": cluster.password}))
             fresh.rename(told)
-            sys.stdin.buffer.read()
-            os.close(0)  # at once: who comes now finds no keeper, and starts another
+            wait_for_the_last(told.with_name("lock"))
+
+
+def wait_for_the_last(lock: Path) -> None:
+    """Returns when nobody holds standard input, which is closed: who comes now finds no keeper, and starts another."""
+    while True:
+        sys.stdin.buffer.read()
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # nobody comes meanwhile
+            os.set_blocking(0, False)
+            try:
+                is_held = os.read(0, 1) != b""
+            except BlockingIOError:
+                is_held = True
+            if not is_held:
+                os.close(0)
+                return
+            os.set_blocking(0, True)
 
 
 if __name__ == "__main__":

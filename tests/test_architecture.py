@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,15 @@ from tests.sweeps import in_folder, make_empty_store
 
 PAGE = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
 MOST_LINES = 400
+STAYS = """
+import time
+from pipeline.store.track import Store
+grow = Store.grow
+def stay(*given):
+    grow(*given)
+    time.sleep(3600)
+Store.grow = stay
+"""  # a sweep that shows its first runs while they grow, and goes no further
 Imports = Mapping[str, set[str]]
 
 
@@ -225,6 +235,7 @@ def test_the_second_walk_is_the_way_of_a_sweep_after_a_kill(
     left, again = SECOND_WALK.split("*The same command again*")
     assert {"store.track.Store.grow", "process.this_process"} <= set(named_functions(left))
     command = in_folder(tmp_path, "executor=serial", "network.hidden=[2],[4,4]", "training.epochs=40,20000")
+    command = replace(command, settings=command.settings + STAYS)
     make_empty_store(command, tmp_path_factory)
     shorter = [word if "epochs" not in word else "training.epochs=40" for word in command.words]
     assert in_process([*shorter, "network.hidden=[2]"], tmp_path) == 0

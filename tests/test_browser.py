@@ -28,7 +28,7 @@ SWEEP = (
     *("seed=range(0,5)", "tracking.experiment=seen", "tracking.report=true"),
 )
 RUNS, CELLS, LONGEST, ROWS = 40, 8, 20, 4
-PATIENCE = 30_000  # ms: a busy machine draws a page in a few seconds
+PATIENCE = 180_000  # ms: a busy machine draws a page in a few seconds, or many
 # MLflow's pages ask their own server for what they may not have: a 404, and of the assistant a 403.
 HARMLESS = ("/mlflow/users/current", "/gateway-proxy", "/mlflow/assistant/")
 # Without it the UI's assistant takes a quarter of a first visit's page. (An about:blank has no storage.)
@@ -99,7 +99,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
         yield Site(folder, (folder / "said").read_text(encoding="utf-8"), address)
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def chromium() -> str:
@@ -129,6 +129,7 @@ class Watch:
 
     def over(self, context: BrowserContext) -> BrowserContext:
         """A context whose pages, new tabs too, are watched."""
+        context.set_default_timeout(PATIENCE)
         context.on("console", self.said)
         context.on("weberror", lambda error: self.failed(str(error.error)))
         context.on("request", self.asked)
@@ -199,6 +200,7 @@ def charts(page: Page, count: int) -> list[dict[str, str]]:
 def names(page: Page) -> list[str]:
     """The runs of a table, as they are listed."""
     rows = page.locator(".ag-pinned-left-cols-container .ag-row")
+    expect(rows.locator("a").filter(has_text=re.compile(r"s\d"))).to_have_count(RUNS)
     found: list[str] = rows.evaluate_all(f"rows => {BY_PLACE}.map(row => row.querySelector('a').innerText)")
     return found
 
@@ -206,6 +208,7 @@ def names(page: Page) -> list[str]:
 def column(page: Page, name: str) -> list[float]:
     """The numbers of a table's column, as they are listed."""
     rows = page.locator(".ag-center-cols-container .ag-row")
+    expect(rows.locator(f"[col-id*='{name}']").filter(has_text=re.compile(r"\d"))).to_have_count(RUNS)
     numbers = f"(rows, name) => {BY_PLACE}.map(row => Number(row.querySelector(`[col-id*='${{name}}']`).innerText))"
     found: list[float] = rows.evaluate_all(numbers, name)
     return found
@@ -265,7 +268,7 @@ def test_loss_curves_are_drawn_in_groups_on_log_axes(page: Page, site: Site, nam
     expect(page.locator("body")).to_contain_text(f"{LONGEST} matching runs")
     assert charts(page, 2) == [{"kind": "scatter", "x": x, "y": "log"} for x in ("linear", "log")]
     for card in page.get_by_test_id("experiment-view-compare-runs-card").all()[:2]:
-        assert card.locator(".scatterlayer .trace").count() >= len(groups)
+        expect(card.locator(".scatterlayer .trace").nth(len(groups) - 1)).to_be_attached()
         for group in groups:
             expect(card).to_contain_text(group)
     keep(page, name.replace(" ", "-").lower())
@@ -278,7 +281,7 @@ def test_the_ten_best_runs_are_drawn(page: Page, site: Site) -> None:
         ("scatter", "log"),
         ("bar", "category"),
     ]
-    assert page.locator(".bars .point").count() >= 10
+    expect(page.locator(".bars .point").nth(9)).to_be_attached()
     keep(page, "ten-best-runs")
 
 
@@ -324,9 +327,8 @@ def test_a_run_shows_its_predictions_and_the_best_one_its_network(page: Page, si
     expect(page.get_by_role("row").first).to_contain_text("prediction")
     keep(page, "predictions")
     go(page, site.run(best, "/artifacts/network.svg"))
-    picture = page.locator("img[src^='blob:']").first
-    expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") > 0
+    expect(page.locator("img[src^='blob:']").first).to_be_visible()
+    page.wait_for_function("""document.querySelector("img[src^='blob:']").naturalWidth > 0""")
     keep(page, "network")
 
 
@@ -338,7 +340,7 @@ def test_the_sweeps_run_has_the_verdict_the_report_and_the_cells(page: Page, sit
     report = page.frame_locator("iframe")
     expect(report.get_by_text(VERDICT)).to_be_visible()
     expect(report.locator("figure svg").first).to_be_visible()
-    assert report.locator("figure svg").count() >= 5
+    expect(report.locator("figure svg").nth(4)).to_be_visible()
     keep(page, "report-in-mlflow")
     go(page, site.run(site.parent_id, "/artifacts/cells.json"))
     expect(table_rows(page)).to_have_count(1 + CELLS)
@@ -395,5 +397,4 @@ def test_the_report_prints_on_several_pages(opened: Page) -> None:
     opened.emulate_media(media="print")
     assert opened.evaluate("getComputedStyle(document.querySelector('.wide')).overflowX") == "visible"
     printed = opened.pdf(format="A4")
-    pages = [int(number) for number in re.findall(rb"/Type\s*/Pages\s*/Count (\d+)", printed)]
-    assert max(pages) > 1
+    assert max(map(int, re.findall(rb"/Type\s*/Pages\s*/Count (\d+)", printed))) > 1

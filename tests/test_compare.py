@@ -92,7 +92,7 @@ def test_markdown_and_parquet(swept: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(table) == 2 + 6
     assert len({line.count("|") for line in table}) == 1
     command = [sys.executable, "-m", "pipeline", "compare", "--format", "parquet"]
-    done = subprocess.run(command, cwd=swept, capture_output=True, check=True, timeout=120)
+    done = subprocess.run(command, cwd=swept, capture_output=True, check=True, timeout=900)
     assert_frame_equal(pd.read_parquet(io.BytesIO(done.stdout)), compare_sweep(uri=uri(swept)).cells)
 
 

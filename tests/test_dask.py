@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,15 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
+from pipeline.servers.ui import HOST
 from pipeline.training.pools import await_file, reached
 from tests.clusters import check_same, trained
 from tests.conftest import NEEDS_DASK, seedbed
 from tests.ports import own_port
-from tests.processes import started
+from tests.processes import eventually, started
+from tests.sweeps import prepared
+
+TALKATIVE = "import pipeline.planning.console\npipeline.planning.console.LINE_EVERY = 0.1\n"
 
 
 @contextlib.contextmanager
@@ -49,8 +55,21 @@ def sweep_words(port: int, *more: str) -> list[str]:
     """A sweep of some seconds, in several stacks, by that scheduler's workers."""
     return [
         *("sweep", "data=cat_shop", "network.hidden=[2],[4],[3,3],[5,2]", "seed=range(0,8)", "training.epochs=40000"),
-        *("executor=dask", f"executor.address=tcp://127.0.0.1:{port}", "executor.timeout=40", *more),
+        *("executor=dask", f"executor.address=tcp://127.0.0.1:{port}", "executor.timeout=120", *more),
     ]
+
+
+def sweeping(folder: Path, port: int) -> Running:
+    """Such a sweep, which says how far it is as soon as it knows."""
+    path = os.pathsep.join([str(prepared(folder, TALKATIVE)), *sys.path])
+    return started("pipeline", *sweep_words(port), cwd=folder, variables={"PYTHONPATH": path})
+
+
+def is_there(port: int) -> bool:
+    """True if a scheduler takes connections."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), 5):
+        return True
+    return False
 
 
 def check_whole(folder: Path, runs: int = 32) -> None:
@@ -79,7 +98,7 @@ def test_workers_with_other_processors_give_the_same_bits_and_say_what_they_are(
     port = own_port()
     less = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX"}
     with scheduler(tmp_path, port), worker(tmp_path, port, **less):
-        found = trained(ExecutorConfig("dask", address=f"tcp://127.0.0.1:{port}", timeout=40))
+        found = trained(ExecutorConfig("dask", address=f"tcp://127.0.0.1:{port}", timeout=120))
     check_same(found)
     assert {one.trained_on["variables"]["NPY_DISABLE_CPU_FEATURES"] for one in found.values()} == set(less.values())
 
@@ -92,9 +111,10 @@ def test_nobody_answers_or_no_worker_comes(tmp_path: Path) -> None:
     assert (told_.returncode, told_.stderr.count("error:")) == (1, 1)
     assert f"executor.address is tcp://127.0.0.1:{port}, where no Dask scheduler answers" in told_.stderr
     with scheduler(tmp_path, port):
-        told_ = seedbed(*sweep_words(port, "executor.timeout=4", "tracking=none"), cwd=tmp_path)
+        eventually(lambda: is_there(port), 300)
+        told_ = seedbed(*sweep_words(port, "executor.timeout=15", "tracking=none"), cwd=tmp_path)
     assert told_.returncode == 1
-    assert f"No worker came to the Dask scheduler at tcp://127.0.0.1:{port} within 4 s" in told_.stderr
+    assert f"No worker came to the Dask scheduler at tcp://127.0.0.1:{port} within 15 s" in told_.stderr
 
 
 @NEEDS_DASK
@@ -103,12 +123,12 @@ def test_nobody_answers_or_no_worker_comes(tmp_path: Path) -> None:
 def test_a_worker_that_dies_or_hangs_costs_nothing(kind: signal.Signals, tmp_path: Path) -> None:
     """One that hangs is left for another after the scheduler's own time-out, worker-ttl."""
     port = own_port()
-    ttl = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10 s"}
+    ttl = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "30 s"}
     with scheduler(tmp_path, port, **ttl), worker(tmp_path, port) as one, worker(tmp_path, port):
-        with started("pipeline", *sweep_words(port), cwd=tmp_path) as sweep:
+        with sweeping(tmp_path, port) as sweep:
             wait_for_training(sweep)
             os.killpg(one.pid, kind)
-            said, _ = sweep.communicate(timeout=120)
+            said, _ = sweep.communicate(timeout=600)
         assert sweep.returncode == 0, said
     check_whole(tmp_path)
 
@@ -123,7 +143,7 @@ def test_a_scheduler_that_is_started_again_costs_nothing(tmp_path: Path) -> None
         first.close()
         second.enter_context(scheduler(tmp_path, port))
         second.enter_context(worker(tmp_path, port))
-        said, _ = sweep.communicate(timeout=150)
+        said, _ = sweep.communicate(timeout=600)
         assert sweep.returncode == 0, said
     check_whole(tmp_path)
 
@@ -133,7 +153,7 @@ def test_a_scheduler_that_is_started_again_costs_nothing(tmp_path: Path) -> None
 def test_a_killed_driver_goes_on_with_the_same_command(tmp_path: Path) -> None:
     port = own_port()
     with scheduler(tmp_path, port), worker(tmp_path, port), worker(tmp_path, port):
-        with started("pipeline", *sweep_words(port), cwd=tmp_path) as sweep:
+        with sweeping(tmp_path, port) as sweep:
             wait_for_training(sweep)
         done = seedbed(*sweep_words(port), cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -146,12 +166,12 @@ def sweeping_with(folder: Path, port: int) -> Iterator[tuple["subprocess.Popen[s
     with contextlib.ExitStack() as servers:
         servers.enter_context(scheduler(folder, port))
         servers.enter_context(worker(folder, port))
-        with started("pipeline", *sweep_words(port), cwd=folder) as sweep:
+        with sweeping(folder, port) as sweep:
             yield sweep, servers
 
 
 def wait_for_training(sweep: "subprocess.Popen[str]") -> None:
-    """Until the first stack has ended, as its progress says; a line comes every five seconds."""
+    """Until the first stack has ended, as its progress says."""
     assert sweep.stdout
     for line in sweep.stdout:
         if "%" in line and "left" in line:

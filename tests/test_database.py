@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.store.database import (
     REVISION,
     check_revision,
+    close_connections,
     is_network,
     is_store,
     locked,
@@ -30,7 +31,7 @@ from pipeline.store.database import (
     tune_connections,
     use_wal,
 )
-from tests.conftest import seedbed
+from tests.conftest import copy_store, seedbed
 from tests.postgres import Server
 
 
@@ -165,11 +166,10 @@ def test_after_a_sweep_a_plain_copy_is_whole_and_the_planner_knows_the_tables(em
 
 @pytest.mark.slow
 def test_no_log_stays_beside_the_database_when_a_process_has_ended(store: Path, tmp_path: Path) -> None:
-    file = tmp_path / "mlflow.db"
-    shutil.copy(store / "mlflow.db", file)
+    file = copy_store(store, tmp_path)
     code = f"from pipeline.store.database import *; prepare('sqlite:///{file}')\n"
     code += f"from mlflow import MlflowClient; MlflowClient('sqlite:///{file}').create_run('0')"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
     assert ask(file, "SELECT count(*) FROM runs WHERE experiment_id = 0") == [(1,)]
 
@@ -189,7 +189,10 @@ def test_a_locked_database_is_not_settled_and_nobody_is_told(
 
 
 def test_an_experiment_that_many_make_at_once_is_one(empty_store: Path) -> None:
-    client = MlflowClient(f"sqlite:///{empty_store}/mlflow.db")
+    uri = f"sqlite:///{empty_store}/mlflow.db"
+    prepare(uri)  # else each of eight commits waits for the disk, and who waits for all gives up after 20 s
+    close_connections()
+    client = MlflowClient(uri)
     start = threading.Barrier(8)
 
     def make(_: int) -> str:
@@ -253,7 +256,7 @@ def test_killed_builders_leave_nothing_that_the_next_start_cannot_clear_away(tmp
         file = tmp_path / str(i) / "mlflow.db"
         file.parent.mkdir()
         builders = [subprocess.Popen([sys.executable, "-c", BUILD, str(file)]) for _ in range(2)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (left := names(file.parent)):
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -275,7 +278,7 @@ def test_several_processes_that_start_at_once_on_a_new_postgresql_database_make_
     code = f"from pipeline.store.database import *; prepare('{uri}')"
     words = [sys.executable, "-c", code]
     starting = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    told = [process.communicate(timeout=120)[1] for process in starting]
+    told = [process.communicate(timeout=900)[1] for process in starting]
     assert [process.returncode for process in starting] == [0] * 4, told
     assert is_store(uri)
     client = MlflowClient(uri)

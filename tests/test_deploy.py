@@ -123,7 +123,7 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         family = {running.process.pid, *descendants(running.process.pid)}
         assert len(family) > 12  # four leashes, PostgreSQL's six, SeaweedFS, MLflow's, nginx's
         running.process.kill()
-        assert not left_after(30, family)
+        assert not left_after(120, family)
     with site(home) as running:  # all was kept
         done = seedbed(*SWEEP, f"tracking.uri={running.address}", cwd=work)
         assert "6 runs, 6 of them finished already" in done.stdout
@@ -131,8 +131,8 @@ def test_a_user_trains_through_the_proxy_into_the_bucket(
         administrate(running, SNIPPET.replace('"ada"', '"eve"'))  # all of it: eve comes, and goes
         family = {running.process.pid, *descendants(running.process.pid)}
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(60) == 0
-        assert not left_after(0, family)
+        assert running.process.wait(300) == 0
+        assert not left_after(60, family)
 
 
 def check_assistant(running: Site) -> None:
@@ -141,7 +141,7 @@ def check_assistant(running: Site) -> None:
     headers = {"X-Forwarded-For": "127.0.0.1", **basic("ada", PASSWORD)}
     asked = urllib.request.Request(f"{running.address}/ajax-api/3.0/mlflow/assistant/config", headers=headers)  # noqa: S310
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(asked, timeout=30, context=trusted)  # noqa: S310
+        urllib.request.urlopen(asked, timeout=120, context=trusted)  # noqa: S310
 
 
 def log_in(running: Site, monkeypatch: pytest.MonkeyPatch) -> None:

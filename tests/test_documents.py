@@ -20,7 +20,7 @@ from pipeline.cli import cli
 from pipeline.composing.experiment import experiment_files
 from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
-from tests.conftest import NEEDS_DASK, in_process
+from tests.conftest import NEEDS_DASK, copy_store, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
 from tests.makefile import make
 
@@ -126,7 +126,9 @@ def check(folder: Path, request: pytest.FixtureRequest) -> Callable[[str], None]
     """What makes sure of a command of ours."""
 
     def run(words: list[str]) -> int:
-        shutil.copytree(request.getfixturevalue("store"), folder, dirs_exist_ok=True)
+        store = request.getfixturevalue("store")
+        shutil.copytree(store, folder, ignore=shutil.ignore_patterns("mlflow.db*"), dirs_exist_ok=True)
+        copy_store(store, folder)
         return run_here(words, folder)
 
     return lambda command: check_ours(command, folder, run)

@@ -124,7 +124,7 @@ def test_an_exception_kills_the_workers_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), executor:
         raise KeyboardInterrupt
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 60, "it did not wait for what they do, which takes 600 s"
     assert not any(map(alive, pids))
 
 

@@ -16,6 +16,7 @@ from tests.documents import PAGES, ROOT, Block, blocks, commands
 CHAPTERS = re.split(r"^## (.+)\n", PAGES["docs/EXTENDING.md"], flags=re.MULTILINE)[1:]
 RECIPES = {title: text for title, text in zip(CHAPTERS[::2], CHAPTERS[1::2], strict=True) if blocks(text)}
 COPIED = ("pipeline", "conf", "experiments", "tests", "pyproject.toml")
+UNSTABLE = shutil.ignore_patterns("__pycache__")  # files there come and go while other tests run
 MOST_LINES = 20
 OLD = ("train", "data=cat_shop", "training.epochs=50", "tracking.experiment=before")
 
@@ -28,7 +29,7 @@ def copy(tmp_path: Path) -> Path:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name)
+            shutil.copytree(source, folder / name, ignore=UNSTABLE)
         else:
             shutil.copy2(source, folder)
     return folder
@@ -73,7 +74,7 @@ def run(command: str, folder: Path) -> str:
         variables[name] = value
     start = {"seedbed": [sys.executable, "-m", "pipeline"], "python": [sys.executable]}[words[0]]
     done = subprocess.run(
-        [*start, *words[1:]], cwd=folder, env=variables, capture_output=True, text=True, timeout=300, check=False
+        [*start, *words[1:]], cwd=folder, env=variables, capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

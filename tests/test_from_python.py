@@ -156,20 +156,20 @@ def test_calls_of_two_threads_do_not_disturb_each_other(capsys: pytest.CaptureFi
     def first() -> None:
         with quietly(False):
             first_in.set()
-            assert second_in.wait(10)
+            assert second_in.wait(120)
         first_out.set()
 
     def second() -> set[int]:
-        assert first_in.wait(10)
+        assert first_in.wait(120)
         with quietly(False):
             second_in.set()
-            assert first_out.wait(10)
+            assert first_out.wait(120)
             say("not to be printed")
             return threads()
 
     with threadpoolctl.threadpool_limits(2, "blas"), ThreadPoolExecutor(2) as pool:
         ended, found = pool.submit(first), pool.submit(second)
-        assert first_in.wait(10)
+        assert first_in.wait(120)
         say("printed")
         assert found.result() == {1}
         ended.result()

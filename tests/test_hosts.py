@@ -5,6 +5,7 @@ network can be cut without that of the workers.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from tests.conftest import NEEDS_DASK, seedbed
 from tests.hosts import Hosts, hosts_or_skip
 from tests.postgres import NOT_DURABLE, skip_without_postgres
 from tests.stored import Seen, finished, seen
+from tests.sweeps import prepared
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,6 +38,18 @@ SERVER, WORKERS, LAPTOP = "server", ("one", "two"), "laptop"
 CUT_SECONDS = 30.0
 LESS = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX"}  # tells the second worker's runs
 RUNS = 16
+# Of a sweep: it stays behind its first stack for as long as there is the file.
+HELD = """
+import os, time
+from pipeline.store.track import Store
+write = Store.write
+def held(*given):
+    written = write(*given)
+    while os.path.exists({file!r}):
+        time.sleep(0.01)
+    return written
+Store.write = held
+"""
 SHAPES = "[2],[3],[4],[5],[2,2],[3,3],[4,2],[5,2]"  # a stack each
 IMPATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12 s", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 Alone = dict[str, tuple[object, ...]]  # what each run of the sweep is, by fingerprint, where one process trains it
@@ -67,7 +81,7 @@ class Site:
     @contextlib.contextmanager
     def running(self, host: str, name: str, *words: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         """A Python module's command on a host, until the block or this process ends; what it prints goes to a file."""
-        variables |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+        variables = {"PYTHONPATH": os.pathsep.join(sys.path)} | variables
         command = [sys.executable, "-m", *words]
         with self.said(name).open("wb") as log, self.hosts.inside(host):
             process = on_leash(command, signal.SIGKILL, log, variables=variables, folder=self.folder)
@@ -81,6 +95,10 @@ class Site:
         """The file with what a command printed."""
         return self.folder / f"{name}.log"
 
+    def has_said(self, name: str, text: str) -> bool:
+        """True once a command has printed this."""
+        return text in self.said(name).read_text()
+
     def sweeping(
         self, name: str, *more: str, **variables: str
     ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
@@ -92,11 +110,22 @@ class Site:
 
     @contextlib.contextmanager
     def in_the_middle(self, name: str, *more: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The sweep when the store has some of its runs."""
-        with self.sweeping(name, *more, **variables) as sweep:
+        """The sweep when the store has some of its runs: it writes no more before it is to `go_on`."""
+        self.held.touch()
+        path = [str(prepared(self.folder, HELD.format(file=str(self.held)))), *sys.path]
+        with self.sweeping(name, *more, PYTHONPATH=os.pathsep.join(path), **variables) as sweep:
             wait_until(lambda: any(one.status == "FINISHED" for one in self.runs(name)), "some runs are kept")
             assert sweep.poll() is None, "it has ended before"
             yield sweep
+
+    @property
+    def held(self) -> Path:
+        """The file that keeps a sweep in the middle."""
+        return self.folder / "held"
+
+    def go_on(self) -> None:
+        """Has the sweep go on."""
+        self.held.unlink()
 
     def runs(self, name: str) -> list[Seen]:
         """What the store has of an MLflow experiment."""
@@ -157,6 +186,9 @@ def _workers(site: Site) -> Iterator[None]:
             stack.enter_context(
                 site.running(name, f"worker-{name}", "distributed.cli.dask_worker", *words, **variables)
             )
+        for name in WORKERS:  # else one of them might train all
+            is_there = functools.partial(site.has_said, f"worker-{name}", "Registered to")
+            wait_until(is_there, f"the worker {name} is there")
         yield
 
 
@@ -169,10 +201,10 @@ def answers(site: Site, port: int) -> bool:
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
-    """Returns when it has happened; fails after two minutes."""
-    deadline = time.monotonic() + 120
+    """Returns when it has happened; fails after five minutes."""
+    deadline = time.monotonic() + 300
     while not happened():
-        assert time.monotonic() < deadline, f"in two minutes not: {what}"
+        assert time.monotonic() < deadline, f"in five minutes not: {what}"
         time.sleep(0.2)
 
 
@@ -203,7 +235,7 @@ def check_whole(site: Site, name: str, alone: Alone, sweeps: int = 1, others: Se
 
 def check_ended(sweep: subprocess.Popen[bytes], site: Site, name: str) -> None:
     """The sweep ends well."""
-    assert sweep.wait(180) == 0, site.said(name).read_text()
+    assert sweep.wait(600) == 0, site.said(name).read_text()
 
 
 def test_three_hosts_train_what_one_process_does(site: Site, alone: Alone) -> None:
@@ -219,6 +251,7 @@ def test_three_hosts_train_what_one_process_does(site: Site, alone: Alone) -> No
 def test_a_worker_that_is_cut_off_costs_nothing(site: Site, alone: Alone) -> None:
     with site.in_the_middle("worker-cut") as sweep:
         with site.hosts.cut(WORKERS[0]):
+            site.go_on()
             time.sleep(CUT_SECONDS)
         check_ended(sweep, site, "worker-cut")
     check_whole(site, "worker-cut", alone)
@@ -227,6 +260,7 @@ def test_a_worker_that_is_cut_off_costs_nothing(site: Site, alone: Alone) -> Non
 def test_a_user_who_is_cut_off_loses_nothing(site: Site, alone: Alone) -> None:
     with site.in_the_middle("user-cut") as sweep:
         with site.hosts.cut(LAPTOP):
+            site.go_on()
             time.sleep(CUT_SECONDS)
         check_ended(sweep, site, "user-cut")
     check_whole(site, "user-cut", alone, others=["RUNNING", "KILLED"])
@@ -234,7 +268,8 @@ def test_a_user_who_is_cut_off_loses_nothing(site: Site, alone: Alone) -> None:
 
 def test_a_user_who_is_cut_off_for_too_long_is_told_and_goes_on_with_the_same_command(site: Site, alone: Alone) -> None:
     with site.in_the_middle("long-cut", "executor.timeout=8", **IMPATIENT) as sweep, site.hosts.cut(LAPTOP):
-        assert sweep.wait(180) == 1
+        site.go_on()
+        assert sweep.wait(600) == 1
     said = site.said("long-cut").read_text()
     assert f"error: The Dask scheduler at {site.scheduler} has had no worker, or could not be reached, for 8 s" in said
     assert f"note: The store {site.store} fails" in said

@@ -1,6 +1,5 @@
 """Runs read back into one typed frame: by SQL and through MLflow's client the same, and as they ended."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.session import run_sweep
 from pipeline.store.client import ClientSink
 from pipeline.store.rows import ClientSource, TableSource
-from tests.conftest import in_process
+from tests.conftest import copy_store, in_process
 from tests.factory import GROWING, run
 
 
@@ -104,7 +103,7 @@ def test_a_number_of_the_data_that_is_as_usual_is_in_the_frame_all_the_same(empt
 
 
 def test_a_sweep_that_found_its_runs_has_them_too(store: Path, tmp_path: Path) -> None:
-    shutil.copy(store / "mlflow.db", tmp_path)
+    copy_store(store, tmp_path)
     words = ["data=cat_shop", "network.hidden=[2],[4]", "seed=0,7", "training.epochs=5", "training.metrics=[mse]"]
     assert in_process(["sweep", *words, "tracking.experiment=small"], tmp_path) == 0
     results = read(tmp_path)

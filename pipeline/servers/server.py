@@ -18,6 +18,7 @@ from pipeline.servers.postgres import USER, Cluster, account, check_driver, prog
 from pipeline.servers.ui import APP, HOST, check_app, free_port, server
 
 DATABASE_PORT = 54320  # the first one tried
+TRIES, IN_USE = 10, "Address already in use"  # of ports, and what PostgreSQL says of one that another has
 AUTH_APP = "seedbed-auth"  # endpoint/route.py
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  # where MLflow reads it, not what it is
 AUTH_CONFIG = """[mlflow]
@@ -105,9 +106,8 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
     home.make()
     with home.alone() as lock:
         port = free_port(port)
-        database_port = free_port(None, DATABASE_PORT)
         home.cluster.make()
-        with home.cluster.running(database_port, folder / "postgres.log") as postgres:
+        with database(home, folder / "postgres.log") as (database_port, postgres):
             home.cluster.make_database(database_port, "mlflow")
             options = ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
             options += ["--app-name", AUTH_APP if auth else APP]
@@ -119,6 +119,22 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
                 address = f"http://{HOST}:{port}"
                 print(address, end="", file=lock, flush=True)
                 yield Running(address, database_port, mlflow, postgres)
+
+
+@contextlib.contextmanager
+def database(home: Home, log: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """PostgreSQL, and its port: the first free one, and the next if another server has taken that meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for left in reversed(range(TRIES)):
+            port = free_port(None, DATABASE_PORT)
+            try:
+                postgres = stack.enter_context(home.cluster.running(port, log))
+            except UserError:
+                if not left or IN_USE not in log.read_text(encoding="utf-8", errors="replace"):
+                    raise
+            else:
+                break
+        yield port, postgres
 
 
 def check_installed(auth: bool) -> None:

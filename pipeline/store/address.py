@@ -55,7 +55,12 @@ def check_uri(uri: str) -> None:
     if scheme == "sqlite":
         check_file(uri)
         return
-    probe = check_port if scheme in PORTS else check_health
+    if scheme in PORTS:
+        probe = check_port
+    else:
+        import requests  # noqa: F401  # before the time runs: a busy machine takes seconds to import it
+
+        probe = check_health
     try:
         in_time(lambda: probe(uri))
     except ValueError as error:  # its text may have a part of the password, taken for a port
@@ -121,14 +126,15 @@ def check_login(uri: str) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
-    def log_in() -> None:
-        engine = create_engine(uri)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-
     try:
+        engine = create_engine(uri)  # before the time runs: it imports the driver
+
+        def log_in() -> None:
+            try:
+                engine.connect().close()
+            finally:
+                engine.dispose()
+
         in_time(log_in)
     except ValueError as error:
         raise UserError(wrong_value("tracking.uri", public_uri(uri))) from error
@@ -162,9 +168,10 @@ def in_time(probe: Callable[[], None], seconds: float = PROBE_SECONDS) -> None:
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
+    is_late = thread.is_alive()  # asked first: it may end, and have raised, between the two questions
     if raised:
         raise raised[0]
-    if thread.is_alive():
+    if is_late:
         raise TimeoutError(f"no answer within {seconds:.0f} s")
 
 
