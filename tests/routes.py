@@ -63,7 +63,7 @@ class Served:
 
     def rows(self, query: str, experiment: Experiment) -> list[Any]:
         """Rows of the database."""
-        engine = sa.create_engine(f"sqlite:///{self.folder}/server.db")
+        engine = sa.create_engine(f"sqlite:///{self.folder}/server.db", connect_args={"timeout": 120})
         with engine.connect() as connection:
             found = connection.execute(sa.text(query), {"id": int(experiment.experiment_id)}).all()
         engine.dispose()
@@ -103,7 +103,7 @@ def post(address: str, path: str, body: bytes, **headers: str) -> Answer:
     given = {"Content-Type": MEDIA_TYPE, **{name.replace("_", "-"): value for name, value in headers.items()}}
     request = urllib.request.Request(address + path, body, given)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
             return Answer(answer.status, answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:

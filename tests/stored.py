@@ -61,7 +61,8 @@ class Seen:
 
 def seen(uri: str) -> list[Seen]:
     """All runs of a database."""
-    engine = sa.create_engine(uri)
+    wait = {"timeout": 120} if uri.startswith("sqlite") else {}  # seconds, for somebody's write
+    engine = sa.create_engine(uri, connect_args=wait)
     try:
         with engine.connect() as connection:
             tables = [connection.execute(sa.text(f"SELECT {columns}")).all() for columns in ASKED]

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.servers.ui import server
 from pipeline.store.database import close_connections, prepare
 from pipeline.store.outbox import Outbox
 from tests.conftest import in_process, shared
-from tests.processes import TWO, started
+from tests.processes import TWO, eventually, started
 
 WORDS = (
     *("sweep", "data=cat_shop", "network.hidden=[2],[4],[3,3],[5,2]", "seed=range(0,8)", "training.epochs=40,4000"),
@@ -28,6 +28,29 @@ WORDS = (
 RUNS = 64
 # Else nothing this short is ever RUNNING.
 LIVE = "import pipeline.training.points\npipeline.training.points.LIVE_SECONDS = 0.2\n"
+# Training that waits, from its first report on, for a file: else a fast machine has ended before a test sees it, and a
+# slow one where nobody expects it.
+HOLD = """import time
+from pathlib import Path
+from pipeline.training import points
+
+points.LIVE_SECONDS = {seconds}
+look = points.Watcher.__call__
+
+
+def hold(self, order, moment):
+    is_held = self._trajectories[0][0].config.network.hidden in {hidden}
+    if is_held and {tells}:
+        self._due = 0.0
+    look(self, order, moment)
+    while is_held and not Path({go!r}).exists():
+        time.sleep(0.02)
+
+
+points.Watcher.__call__ = hold
+"""
+EVERY = ([2], [4], [3, 3], [5, 2])  # the hidden layers of WORDS
+LAST = ([2],)  # of these what is trained last, as it takes least
 
 
 @dataclass(frozen=True)
@@ -60,11 +83,28 @@ class Command:
         """What it printed."""
         return (self.folder / "said").read_text()
 
+    def held(self, *hidden: list[int]) -> "Command":
+        """The same, whose stacks with these hidden layers are RUNNING until `let_go`."""
+        return replace(self, settings=held(self.folder, hidden))
+
+    def let_go(self) -> None:
+        """Lets the stacks that are held train on."""
+        (self.folder / "go").touch()
+
     def to_its_end(self) -> str:
         """Runs it and returns what it printed."""
         with self.started() as process:
-            assert process.wait(300) == 0, self.said()
+            assert process.wait(600) == 0, self.said()
         return self.said()
+
+
+def held(folder: Path, hidden: Sequence[list[int]], tells: bool = True) -> str:
+    """Settings with which stacks of these hidden layers wait for a file `go` in the folder.
+
+    They tell of their first points before, those of other stacks if they take long; or nobody tells anything.
+    """
+    seconds = 0.2 if tells else 1e9
+    return HOLD.format(hidden=list(hidden), go=str(folder / "go"), tells=tells, seconds=seconds)
 
 
 def prepared(folder: Path, settings: str) -> Path:
@@ -146,11 +186,25 @@ def frozen_with_lock(driver: "subprocess.Popen[str]", command: Command) -> sqlit
     """
     connection = sqlite3.connect(command.folder / "mlflow.db", timeout=0, isolation_level=None)
     while True:
-        driver.send_signal(signal.SIGSTOP)
-        time.sleep(0.01)  # until it has stopped
+        freeze(driver)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             return connection
         except sqlite3.OperationalError:
             driver.send_signal(signal.SIGCONT)
             time.sleep(0.01)
+
+
+def freeze(process: "subprocess.Popen[str]") -> None:
+    """Stops a process, and returns when none of its threads runs any more."""
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: is_frozen(process.pid))
+
+
+def is_frozen(pid: int) -> bool:
+    """True for a process that is stopped, or gone."""
+    try:
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # it has ended, or a thread of it
+        return not Path(f"/proc/{pid}").exists()
+    return all(stat.rpartition(")")[2].split()[0] in "TZX" for stat in stats)

@@ -22,7 +22,7 @@ from tests.ports import own_port
 from tests.postgres import Server
 from tests.processes import TWO, alive, eventually, session, workers_of
 from tests.stored import check_integrity, finished, seen, statuses
-from tests.sweeps import APPS, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed
+from tests.sweeps import APPS, EVERY, RUNS, Command, in_folder, left, make_empty_store, over_http, serving, undisturbed
 
 __all__ = ["undisturbed"]  # a fixture
 
@@ -93,9 +93,9 @@ def kill_once(command: Command, draw: random.Random, kind: signal.Signals = sign
             return None
         workers = workers_of(process.pid)
         process.send_signal(kind)
-        process.wait(30)
-        eventually(lambda: not any(map(alive, workers)), 5)
-        eventually(lambda: not session(process.pid), 5)
+        process.wait(120)
+        eventually(lambda: not any(map(alive, workers)))
+        eventually(lambda: not session(process.pid))
     return about(command)
 
 
@@ -185,11 +185,11 @@ def commands_over_http(folder: Path, app: str) -> Generator[Command, None, None]
 def test_a_sweep_that_is_told_to_end_marks_what_is_open_killed(
     kind: signal.Signals, executor: tuple[str, ...], tmp_path: Path
 ) -> None:
-    command = in_folder(tmp_path / "here", *executor, "training.epochs=40,100000")
+    command = in_folder(tmp_path / "here", *executor, "training.epochs=40,100000").held(*EVERY)
     with command.started() as process:
-        eventually(lambda: "RUNNING" in told(command), 120)
+        eventually(lambda: "RUNNING" in told(command), 300)
         process.send_signal(kind)
-        assert process.wait(30) == 130
+        assert process.wait(120) == 130
     assert command.said().strip().endswith("interrupted")
     kept = told(command)
     assert set(kept) <= {"FINISHED", "KILLED", "parent KILLED"}
@@ -211,7 +211,7 @@ def test_a_sync_that_is_killed_loses_and_doubles_nothing(
     make_empty_store(command, tmp_path_factory)
     run_sql(command, "CREATE TRIGGER broken BEFORE INSERT ON metrics BEGIN SELECT RAISE(FAIL, 'out of order'); END")
     with command.started() as process:
-        assert process.wait(120) == 1, command.said()
+        assert process.wait(300) == 1, command.said()
     run_sql(command, "DROP TRIGGER broken")
     assert left(command) == RUNS + 1
     sync = replace(command, words=("sync", "tracking.uri=sqlite:///mlflow.db"))

@@ -102,7 +102,7 @@ def test_a_worker_does_not_wait_for_its_news_to_be_read() -> None:
     thread.join(0.2)
     assert thread.is_alive()
     receiver.close()
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
 
 

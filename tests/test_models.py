@@ -245,7 +245,7 @@ def answer(address: str, content: str) -> Any:
     """What a served model says to a request's content."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{address}/invocations", content.encode(), headers)  # noqa: S310  # it is ours
-    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310
         return json.load(response)
 
 

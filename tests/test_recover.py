@@ -10,7 +10,7 @@ from pipeline.__main__ import exit_code
 from pipeline.errors import UserError
 from pipeline.numerics.network import Rule
 from pipeline.numerics.train import Problem
-from pipeline.verbs import published
+from pipeline.verbs import lost_seeds, published
 from pipeline.verbs.recover import (
     Lost,
     Printed,
@@ -96,6 +96,12 @@ def test_what_rounding_leaves_open_worked_by_hand() -> None:
 
 
 # --- the command ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine says on standard error how far it is."""
+    monkeypatch.setattr(lost_seeds, "LINE_EVERY", float("inf"))
 
 
 def edited(folder: Path, was: str, becomes: str) -> Path:

@@ -86,21 +86,21 @@ def test_it_keeps_runs_over_every_kind_of_end(open_folder: Path, monkeypatch: py
         family = server.family()
         assert len(family) > 8  # PostgreSQL alone is six
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(30) == 0
-        assert not left_after(0, family)
+        assert server.process.wait(120) == 0
+        assert not left_after(60, family)
     with started(open_folder) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         assert "3 runs, 3 of them finished already" in summary(seedbed(*SWEEP, "seed=0,1,2", cwd=work))
         family = server.family()
         server.process.kill()
-        assert not left_after(20, family)
+        assert not left_after(120, family)
     with started(open_folder) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         assert "4 runs, 3 of them finished already" in summary(seedbed(*SWEEP, "seed=0,1,2,3", cwd=work))
         family = server.family()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
-        assert not left_after(0, family)
+        assert server.process.wait(120) == 0
+        assert not left_after(60, family)
     assert not list(work.iterdir())
     files = list((open_folder / "seedbed-server" / "artifacts").rglob("weights.npz"))
     assert len(files) == 4
@@ -136,7 +136,7 @@ def test_the_backups_of_the_document_can_be_restored(open_folder: Path, monkeypa
         for command in (dump, pack):
             shell(command.replace("54320", database_port(server)), open_folder)
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     (open_folder / "backup").mkdir(mode=0o711)
     shell(copy.replace("/backup/", "backup/"), open_folder)
     for name in ("restored", "backup/seedbed-server"):
@@ -205,7 +205,7 @@ def call(url: str, login: Sequence[str], **content: object) -> "urllib.request._
     request.add_header("Content-Type", "application/json")
     if login:
         request.add_header("Authorization", "Basic " + b64encode(":".join(login).encode()).decode())
-    return urllib.request.urlopen(request, timeout=30)  # noqa: S310
+    return urllib.request.urlopen(request, timeout=300)  # noqa: S310
 
 
 def run_snippet(code: str) -> None:
@@ -231,9 +231,11 @@ def test_what_a_killed_postgres_leaves_does_not_stop_the_next(open_folder: Path)
     named = cluster.folder / "postmaster.pid"
     with cluster.running(port, log) as process:
         lines = named.read_text().splitlines()
+        family = descendants(process.pid)
         os.kill(int(lines[0]), signal.SIGKILL)
-        assert process.wait(30) == 128 + signal.SIGKILL
-    other = subprocess.Popen(["sleep", "60"], **identity(account()))
+        assert process.wait(120) == 128 + signal.SIGKILL
+    assert not left_after(60, family)  # PostgreSQL does not start beside what is left of it
+    other = subprocess.Popen(["sleep", "600"], **identity(account()))
     try:
         named.write_text("\n".join([str(other.pid), *lines[1:], ""]))
         with cluster.running(port, log):
@@ -249,7 +251,7 @@ def test_a_command_on_a_leash_ends_with_its_input_and_tells_its_exit_code(tmp_pa
     said = tmp_path / "said"
     with said.open("wb") as log:
         process = on_leash(
-            ["sh", "-c", "trap 'echo ended; exit 3' TERM; echo on; sleep 60 & wait"], signal.SIGTERM, log
+            ["sh", "-c", "trap 'echo ended; exit 3' TERM; sleep 600 & echo on; wait"], signal.SIGTERM, log
         )
         while "on" not in said.read_text():
             time.sleep(0.05)
@@ -258,12 +260,12 @@ def test_a_command_on_a_leash_ends_with_its_input_and_tells_its_exit_code(tmp_pa
         let_go(process)
     assert process.returncode == 3
     assert said.read_text() == "on\nended\n"
-    assert not left_after(5, family)
+    assert not left_after(60, family)
 
 
 def test_a_command_on_a_leash_that_ends_by_itself_ends_the_leash() -> None:
     process = on_leash(["sh", "-c", "exit 7"], signal.SIGTERM, subprocess.DEVNULL)
-    assert process.wait(30) == 7
+    assert process.wait(120) == 7
     let_go(process)
 
 
@@ -283,7 +285,7 @@ def test_without_a_server_training_says_so_within_seconds(
     refused(words, tmp_path, capsys)  # imports what the command needs, which takes seconds of its own
     began = time.monotonic()
     said = refused(words, tmp_path, capsys)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # a fraction of a second on a quiet machine; MLflow's own tries take minutes
     assert re.fullmatch(
         rf"error: No server answers at http://127\.0\.0\.1:{port} \(.*\): start it, or change tracking\.uri\.", said
     )

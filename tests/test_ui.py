@@ -3,7 +3,6 @@
 import re
 import signal
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipeline.endpoint.route import ASSISTANT
 from tests.conftest import in_process
 from tests.modules import ROOT
 from tests.ports import own_port
-from tests.processes import until_ctrl_c
+from tests.processes import eventually, until_ctrl_c
 
 
 @pytest.mark.slow
@@ -28,12 +27,18 @@ def test_the_ui_answers_lists_the_runs_and_ends_with_its_server(store: Path, kin
             assert b"<title>MLflow</title>" in page.read()
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{address}{ASSISTANT}/config", timeout=30)  # noqa: S310
-        started = time.monotonic()
         process.send_signal(kind)
-        assert process.wait(30) == 0
-        assert time.monotonic() - started < 15
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{address}/", timeout=5)  # noqa: S310
+        assert process.wait(120) == 0  # within a second on a quiet machine
+    eventually(lambda: refuses(f"{address}/"))
+
+
+def refuses(url: str) -> bool:
+    """True if nobody listens there."""
+    try:
+        urllib.request.urlopen(url, timeout=60).close()  # noqa: S310
+    except OSError as error:
+        return "refused" in str(error)
+    return False
 
 
 @pytest.mark.slow
