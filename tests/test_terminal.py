@@ -18,6 +18,7 @@ from pipeline.planning import console
 from pipeline.planning.console import Display, print_predictions
 from pipeline.terminal import Output
 from tests.conftest import in_process, seedbed
+from tests.processes import started
 from tests.progress import complaints
 
 SWEEP = ("data=cat_shop", "network.hidden=[2],[4]", "training.learning_rate=0.1,1", "seed=range(0,5)")
@@ -134,13 +135,10 @@ def test_help_says_in_a_whole_sentence_what_each_verb_does(capsys: pytest.Captur
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path) -> None:
     """Whenever it comes; before the first line of ours Python itself may end by the signal."""
     (tmp_path / "click.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(300)\n", encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
-    )  # fmt: skip
-    assert process.stdout
-    assert process.stdout.readline() == "here\n"
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert (process.communicate(timeout=120)[1], process.returncode) == ("interrupted\n", 130)
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    with started("pipeline", "list", cwd=tmp_path, err=subprocess.PIPE, variables=path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "here\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=120)[1], process.returncode) == ("interrupted\n", 130)
