@@ -313,15 +313,15 @@ class SweepSession:
 
     def conclude(self) -> None:
         """Compares the runs, once all batches have ended; says where to look."""
-        from pipeline.compare.earlier import holds
         from pipeline.compare.links import KeptSweep
+        from pipeline.report.earlier import holds
 
         outcomes, with_report, kept = list(self.ended.values()), self.plan.runs[0].config.tracking.report, None
         if self.store and self.run_id and not self.store.waiting:
             where = self.store.uri, self.store.experiment, self.run_id
             kept = KeptSweep(*where, self.name, self.command, self.question)
         if kept is None or not holds(outcomes, kept, with_report):
-            from pipeline.compare.closing import conclude  # with scipy and pandas, which takes a second
+            from pipeline.report.closing import conclude  # with scipy and pandas, which takes a second
 
             conclude(outcomes, with_report, kept)
         if self.store and kept:

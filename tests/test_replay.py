@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.compare.portrait import pictures
-from pipeline.compare.replay import MOST_MOMENTS, Replay, look, moments_of, norm, replay
 from pipeline.errors import UserError
 from pipeline.numerics.train import Snapshot
+from pipeline.pictures.portrait import pictures
+from pipeline.pictures.replay import MOST_MOMENTS, Replay, look, moments_of, norm, replay
 from pipeline.prove.again import prove
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import read_npz

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from pipeline.checks import shown
-from pipeline.compare import learning
 from pipeline.compare.comparison import compare
-from pipeline.compare.learning import spread_evenly
-from pipeline.compare.report import Drawn, draw_best, report
 from pipeline.compare.results import Results, Selection, read_results
+from pipeline.pictures import learning
+from pipeline.pictures.learning import spread_evenly
+from pipeline.report.page import Drawn, draw_best, report
 from tests.compared import swept, uri
 from tests.conftest import in_process, seedbed
 from tests.factory import GROWING

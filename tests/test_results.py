@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
-from pipeline.compare.closing import frame_of
-from pipeline.compare.results import Results, Selection, read_results, select, value_of
+from pipeline.compare.frame import frame_of, value_of
+from pipeline.compare.results import Results, Selection, read_results, select
 from pipeline.errors import UserError
 from pipeline.session import run_sweep
 from pipeline.store.client import ClientSink

@@ -12,9 +12,9 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.compare.drawing import INK, as_inline, draw, label, log_values, number, updates_across
-from pipeline.compare.portrait import left_out, pictures, portrait
-from pipeline.compare.replay import replay
+from pipeline.pictures.drawing import INK, as_inline, draw, label, log_values, number, updates_across
+from pipeline.pictures.portrait import left_out, pictures, portrait
+from pipeline.pictures.replay import replay
 from pipeline.store.reader import Reader
 from tests.conftest import in_process, seedbed
 from tests.odd import kept_run, odd_store

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.compare import views
-from pipeline.compare.views import BEST_FIRST, BY_SEED, LONGEST_TAG, TAG, View, tags_of, views_of, written
+from pipeline.report import views
+from pipeline.report.views import BEST_FIRST, BY_SEED, LONGEST_TAG, TAG, View, tags_of, views_of, written
 from tests.conftest import in_process
 
 KEYS = ["network.hidden", "seed", "training.learning_rate", "training.epochs"]

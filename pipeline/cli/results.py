@@ -57,7 +57,7 @@ def show(words: tuple[str, ...], folder: str | None) -> None:
       seedbed show experiment=exam
       seedbed show run=RUN_ID --folder pictures
     """
-    from pipeline.compare.show import show_run
+    from pipeline.pictures.show import show_run
 
     show_run(words, folder)
 
@@ -117,7 +117,7 @@ def report(words: tuple[str, ...], file: str) -> None:
       seedbed report
       seedbed report sweep=RUN_ID --out happiness.html
     """
-    from pipeline.compare.commands import write_report
+    from pipeline.report.commands import write_report
 
     write_report(words, file)
 

@@ -1,1 +1,1 @@
-"""What a sweep says: runs from the store as a frame, statistics by cell, verdicts, pictures and the report."""
+"""What a sweep says: runs from the store as a frame, statistics by cell, verdicts."""

@@ -1,37 +1,27 @@
-"""The runs of a sweep, read from the store into one typed frame.
-
-A frame has a row a run: `run_id`, `name`, `status`, `fingerprint`, `cell`, `sweep`, `seed`, `diverged_at`, the params
-under their dotted keys (numbers and truth values typed back, lists as text: `[4, 5]`) and the results without their
-prefix: `final_loss`, `best_loss`, `log10_best_loss`, `updates`, ... A result that a run has not is nan; so is a param,
-unless it is a number of the data's that a run has only where it is not the default.
-"""
+"""The runs of a sweep, read from the store into one frame (frame.py)."""
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from pipeline.compare.frame import frame
 from pipeline.compare.links import server_of
-from pipeline.config import DataConfig
 from pipeline.credentials import public_uri
 from pipeline.errors import UserError
 from pipeline.results.datasets import FOLDER
 from pipeline.results.kept import KeptRun
 from pipeline.store.address import absolute
-from pipeline.store.rows import TAG_COLUMNS, ClientSource, ParentRun, Rows, Source, source_of
+from pipeline.store.rows import ClientSource, ParentRun, Source, source_of
 from pipeline.store.sink import Sink
 from pipeline.store.sinks import existing_sink, is_trouble, translated
 from pipeline.terminal import warn
 
-RESULTS = "result/"
 MOST_EMPTY = 10  # sweeps without a finished run that are passed over for one with some
-TEXT = ("name", "digest", "scaling", "weights")  # how keys end whose values are text, also those that look like numbers
-USUAL = {f"data.{key.name}": key.default for key in fields(DataConfig) if isinstance(key.default, int | float)}
-CONSTANTS = {"True": True, "False": False, "None": None}
 
 
 @dataclass(frozen=True)
@@ -213,49 +203,3 @@ def read_json(sink: Sink, run_id: str, name: str) -> dict[str, Any]:
             raise
         return {}
     return content
-
-
-def frame(rows: Rows, run_ids: Sequence[str]) -> pd.DataFrame:
-    """The frame of the FINISHED runs, in the order of their ids given."""
-    runs = rows.runs.set_index("run_id")
-    runs["seconds"] = (runs.pop("end_time") - runs.pop("start_time")) / 1000
-    runs["experiment_id"] = runs["experiment_id"].astype(str)
-    tags = wide(rows.tags).reindex(columns=list(TAG_COLUMNS))
-    tags["diverged_at"] = pd.to_numeric(tags["diverged_at"])
-    params = wide(rows.params).apply(typed)
-    metrics = wide(rows.metrics[rows.metrics["key"].str.startswith(RESULTS)]).astype(float)
-    metrics.columns = [name.removeprefix(RESULTS) for name in metrics.columns]
-    metrics = metrics.reindex(columns=list(dict.fromkeys(["final_loss", "best_loss", "updates", *metrics.columns])))
-    found = runs.join([tags, params, metrics]).reindex(list(dict.fromkeys(run_ids)))
-    found = found[found["status"] == "FINISHED"]
-    return found.rename_axis("run_id").reset_index()
-
-
-def wide(long: pd.DataFrame) -> pd.DataFrame:
-    """A row a run, a column a key."""
-    table = long.pivot(index="run_id", columns="key", values="value")
-    return table.rename_axis(columns=None)
-
-
-def typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A param's values as what they were: whole numbers, floats, truth values; else text.
-
-    Missing ones stay missing, but for those that a run is without where they are as usual (identity.py).
-    """
-    if str(column.name).endswith(TEXT):
-        return column
-    values: Mapping[str, Any] = {text: value_of(text) for text in column.dropna().unique()}
-    found, usual = column.map(values), USUAL.get(str(column.name))
-    return (found if usual is None else found.where(column.notna(), usual)).infer_objects()
-
-
-def value_of(text: str) -> Any:
-    """A param's value: lists stay text, as groups and tables want it."""
-    if text in CONSTANTS:
-        return CONSTANTS[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare.cells import swept_keys
+from pipeline.compare.frame import USUAL, value_of
 from pipeline.compare.metric import short
-from pipeline.compare.results import USUAL, Results, value_of
+from pipeline.compare.results import Results
 from pipeline.compare.wording import level
 from pipeline.errors import UserError
 from pipeline.findings.declared import Arm, Fact, Finding

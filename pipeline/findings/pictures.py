@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import INK, draw, label, log_values
 from pipeline.compare.metric import Metric, metric_of
-from pipeline.compare.panels import COLORS, Band, bands, by_step, finish, paint_band
 from pipeline.errors import UserError
 from pipeline.findings.arms import ARM, Evidence, levels_of, runs_of
 from pipeline.findings.declared import Finding
 from pipeline.findings.processes import ROWS
+from pipeline.pictures.drawing import INK, draw, label, log_values
+from pipeline.pictures.panels import COLORS, Band, bands, by_step, finish, paint_band
 from pipeline.results.predict import run_predictor
 
 Array = NDArray[np.float64]

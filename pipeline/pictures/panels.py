@@ -10,9 +10,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import INK, WIDTH, draw, label, log_numbers, log_values, updates_across
 from pipeline.compare.metric import Metric
 from pipeline.compare.wording import level
+from pipeline.pictures.drawing import INK, WIDTH, draw, label, log_numbers, log_values, updates_across
 from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import INK, WIDTH, label, number
-from pipeline.compare.replay import Replay
 from pipeline.numerics.train import Snapshot
+from pipeline.pictures.drawing import INK, WIDTH, label, number
+from pipeline.pictures.replay import Replay
 from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.compare.drawing import label, number
-from pipeline.compare.replay import Replay
 from pipeline.data import filled
 from pipeline.numerics.network import predict
+from pipeline.pictures.drawing import label, number
+from pipeline.pictures.replay import Replay
 from pipeline.results.record import PALETTE
 
 Array = NDArray[np.float64]

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from pipeline.compare.comparison import Comparison, compare
-from pipeline.compare.earlier import Left, digest_of, leave
+from pipeline.compare.frame import frame_of
 from pipeline.compare.links import REPORT, KeptSweep, print_links, run_link
-from pipeline.compare.results import Selection, frame, select
+from pipeline.compare.results import Selection, select
 from pipeline.compare.tables import print_cells
-from pipeline.compare.views import MLFLOW, MOST_DRAWN, View, is_known, link, tags_of, views_of
 from pipeline.compare.wording import short_keys
 from pipeline.errors import UserError
 from pipeline.planning.plan import FAILED, FOUND, Outcome
-from pipeline.results.record import params, table
-from pipeline.store.rows import RUN_COLUMNS, Rows, long_table
+from pipeline.report.earlier import Left, digest_of, leave
+from pipeline.report.views import MLFLOW, MOST_DRAWN, View, is_known, link, tags_of, views_of
+from pipeline.results.record import table
 from pipeline.store.sink import Change, Sink
 from pipeline.store.sinks import existing_sink, translated
 from pipeline.terminal import say, warn
 
 if TYPE_CHECKING:
-    from pipeline.compare.report import Drawn  # with matplotlib
+    from pipeline.report.page import Drawn  # with matplotlib
 
 NOTE = "mlflow.note.content"
 TABLES = ("cells.json", "against_best.json", "effects.json", "runs.json", "failures.json", "diverged.json")
@@ -81,27 +81,6 @@ def keep(
     return pages
 
 
-def frame_of(ended: Sequence[Outcome]) -> pd.DataFrame:
-    """The frame of runs that have ended, as results.py reads it. One without a store has its fingerprint as its id."""
-    ids = [outcome.run_id or outcome.run.fingerprint for outcome in ended]
-    heads = [(run_id, one.run.name, "FINISHED", 0, 0, 0) for run_id, one in zip(ids, ended, strict=True)]
-    both = list(zip(ids, ended, strict=True))
-    rows = Rows(
-        runs=pd.DataFrame(heads, columns=RUN_COLUMNS),
-        params=long_table((run_id, key, value) for run_id, one in both for key, value in params(one.run).items()),
-        tags=long_table((run_id, key, value) for run_id, one in both for key, value in tags(one).items()),
-        metrics=long_table((run_id, key, value) for run_id, one in both for key, value in one.metrics.items()),
-    )
-    return frame(rows, ids)
-
-
-def tags(outcome: Outcome) -> dict[str, str]:
-    """The tags that the frame has, of a run that has ended."""
-    run = outcome.run
-    found = {"fingerprint": run.fingerprint, "cell": run.cell}
-    return found | ({"diverged_at": str(outcome.diverged_at)} if outcome.diverged else {})
-
-
 def comparison_files(found: Comparison) -> dict[str, bytes]:
     """The comparison as files of the sweep's parent run."""
     return {
@@ -156,7 +135,7 @@ def experiment_note(parent: KeptSweep, views: Sequence[View], found: Comparison,
 
 def write_report(sink: Sink, uri: str, parent_id: str) -> None:
     """Draws a sweep's report, and keeps it."""
-    from pipeline.compare.report import draw_best, report
+    from pipeline.report.page import draw_best, report
 
     results = select(sink, uri, Selection(sweep=parent_id))
     found = compare(results.runs)

@@ -13,14 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.effects import heat_map
-from pipeline.compare.learning import Picture, learning, picture
 from pipeline.compare.links import run_link
-from pipeline.compare.panels import draw_heat_map
-from pipeline.compare.portrait import portrait
 from pipeline.compare.results import Results
 from pipeline.compare.verdicts import LEVEL
 from pipeline.compare.wording import digits, level, p_text, short_keys, span
 from pipeline.errors import UserError
+from pipeline.pictures.learning import Picture, learning, picture
+from pipeline.pictures.panels import draw_heat_map
+from pipeline.pictures.portrait import portrait
 from pipeline.terminal import counted
 
 MOST_ROWS = 200  # of a table
@@ -83,7 +83,7 @@ class Drawn:
 
 def report(results: Results, comparison: Comparison, drawn: Drawn | None) -> bytes:
     """The HTML of a comparison, with the pictures of its best run."""
-    environment = Environment(loader=PackageLoader("pipeline.compare", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined)
     environment.globals["zip"] = lambda *parts: zip(*parts, strict=True)
     content = {
         **heading(results, comparison),

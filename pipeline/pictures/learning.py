@@ -9,11 +9,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline.compare.comparison import Comparison
-from pipeline.compare.drawing import as_inline
 from pipeline.compare.effects import in_order
 from pipeline.compare.pairs import labels
-from pipeline.compare.panels import MOST_CELLS, Band, bands, by_step, curves_by_cell, curves_by_level, strips
 from pipeline.compare.results import Results
+from pipeline.pictures.drawing import as_inline
+from pipeline.pictures.panels import MOST_CELLS, Band, bands, by_step, curves_by_cell, curves_by_level, strips
 
 MOST_KEYS = 4  # that have a picture of their curves
 MOST_LEVELS = 7

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.compare.diagram import Diagram
-from pipeline.compare.drawing import INK, WIDTH, draw, label, log_values, updates_across
-from pipeline.compare.replay import Replay, replay
-from pipeline.compare.surface import MOST_PANELS, paint_surface
+from pipeline.pictures.diagram import Diagram
+from pipeline.pictures.drawing import INK, WIDTH, draw, label, log_values, updates_across
+from pipeline.pictures.replay import Replay, replay
+from pipeline.pictures.surface import MOST_PANELS, paint_surface
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import PALETTE
 

@@ -14,6 +14,7 @@ from pipeline.terminal import say
 
 TAG = "comparison"  # of a parent run: the digest of what its comparison was made from
 FILE = "comparison.json"  # what it left elsewhere than in its files
+ROOMS = ("compare", "pictures", "report")  # whose code makes it
 TABLES = ("cells.json", "cells.csv", "against_best.json", "effects.json")
 
 
@@ -29,8 +30,8 @@ class Left:
 
 def digest_of(outcomes: Sequence[Outcome], parent: KeptSweep, with_report: bool) -> str:
     """16 hex digits of all that decides a comparison: the runs, what was asked, and the code that compares."""
-    files = sorted(file for file in (PACKAGE / "compare").iterdir() if file.suffix in (".py", ".j2"))
-    sources = [file.read_bytes() for file in files]
+    files = [file for room in ROOMS for file in sorted((PACKAGE / room).iterdir())]
+    sources = [file.read_bytes() for file in files if file.suffix in (".py", ".j2")]
     asked = [parent.command, parent.question, str(with_report)]
     ids = sorted(str(outcome.run_id) for outcome in outcomes)
     return hashlib.sha256(b"\0".join([*sources, *(text.encode() for text in (*asked, *ids))])).hexdigest()[:16]

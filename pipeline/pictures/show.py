@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.checks import shown
-from pipeline.compare.portrait import left_out, pictures
-from pipeline.compare.replay import Replay, replay, updates_of
 from pipeline.errors import UserError
 from pipeline.key_values import check_keys, key_values
+from pipeline.pictures.portrait import left_out, pictures
+from pipeline.pictures.replay import Replay, replay, updates_of
 from pipeline.planning.console import Display
 from pipeline.store.files import add_files
 from pipeline.terminal import say, warn
