@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -23,6 +24,7 @@ VARIABLES = (
     *("OPENBLAS_CORETYPE", "MKL_NUM_THREADS", "MKL_CBWR", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )
 MULTIRUN = "--multirun"
+TABLES = ("packages", "numerics_files", "git", "blas", "cpu_features", "variables")  # of an environment
 
 
 def version(package: str) -> str | None:
@@ -65,6 +67,17 @@ def machine() -> dict[str, Any]:
     }
 
 
+def read_environment(content: bytes) -> dict[str, Any]:
+    """What an environment.json says; empty if somebody has made something else of it."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    if not (isinstance(found, dict) and isinstance(found.get("numerics_code", ""), str)):
+        return {}
+    return found if all(isinstance(found.get(name, {}), dict) for name in TABLES) else {}
+
+
 def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
     """Whether the numerics code is another than in that environment, in which files, and how to get the old one."""
     now, before = code_digests(), then.get("numerics_files", {})
@@ -73,7 +86,7 @@ def code_reasons(then: Mapping[str, Any]) -> Iterator[str]:
     changed = [f"{name}.py" for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
     which = f" ({', '.join(changed)})" if before else ""
     git = then.get("git", {})
-    commit = git.get("commit")
+    commit = str(git.get("commit") or "")
     yield f"The numerics code has changed since{which}."
     if commit:
         dirty = " with changes that were not committed" if git.get("dirty") == "true" else ""

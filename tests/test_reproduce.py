@@ -177,6 +177,18 @@ def test_what_is_another_than_it_was_is_told(store: Path, tmp_path: Path) -> Non
     assert any(reason.startswith("config.yaml is not the config") for reason in proof.why)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"git": "main"}', b'{"numerics_code": 1}'])
+def test_an_environment_that_somebody_made_something_else_of_is_told(
+    store: Path, tmp_path: Path, content: bytes
+) -> None:
+    folder = copied(store, tmp_path)
+    kept = kept_runs(folder, experiment="exam")[0]
+    file_of(folder, kept.run_id, "environment.json").write_bytes(content)
+    file_of(folder, kept.run_id, "predictions.npz").unlink()
+    (proof,) = prove([kept], False, lambda _: None)
+    assert [*proof.why] == ["environment.json cannot be read, so what the run was trained with is not known."]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("factor", "verdict"), [("1.0000000001", "DIFFERENT"), ("1.0", "Identical all the same")])
 def test_numerics_code_that_was_edited_since_is_named(factor: str, verdict: str, store: Path, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """Why a run trained again may have other bits: what is another than it was when the run was kept."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.environment import code_reasons, environment
+from pipeline.environment import code_reasons, environment, read_environment
 from pipeline.errors import UserError
 from pipeline.identity import Run, fingerprint_of
 from pipeline.results.kept import KeptRun
@@ -27,10 +26,9 @@ def reasons(kept: KeptRun, run: Run) -> Iterator[str]:
 def environment_of(kept: KeptRun) -> dict[str, Any]:
     """What a run was trained with; empty if that cannot be read."""
     try:
-        found: dict[str, Any] = json.loads(kept.read("environment.json"))
-    except (UserError, ValueError):
+        return read_environment(kept.read("environment.json"))
+    except UserError:
         return {}
-    return found
 
 
 def machine_reasons(then: Mapping[str, Any], now: Mapping[str, Any], numerics: str) -> Iterator[str]:

@@ -1,12 +1,11 @@
 """What is finished in a store, also where none is there yet: looking makes nothing."""
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config import TrackingConfig
-from pipeline.environment import code_reasons
+from pipeline.environment import code_reasons, read_environment
 from pipeline.identity import Run
 from pipeline.store.address import DEFAULT_URI
 from pipeline.store.place import check_artifacts, existing_experiment
@@ -66,9 +65,9 @@ def code_change(sink: Sink, experiment: Experiment, run: Run) -> str:
     if not kept:
         return ""
     try:
-        then = json.loads(sink.read(kept[-1].run_id, "environment.json"))
+        then = read_environment(sink.read(kept[-1].run_id, "environment.json"))
     except Exception as error:
-        if not (is_trouble(error) or isinstance(error, ValueError)):
+        if not is_trouble(error):
             raise
         return ""
     return " ".join(code_reasons(then))
