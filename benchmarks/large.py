@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 from benchmarks.commands import SEEDBED, TINY, watched
 from benchmarks.processes import CrashError, any_port, run
 from pipeline.errors import UserError
-from pipeline.servers.ui import HOST, server
+from pipeline.servers.ports import HOST
+from pipeline.servers.ui import server
 
 EPOCHS = 1000
 STORE = "mlflow.db"

@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.processes import any_port, run
-from pipeline.servers.postgres import HOST, USER, Cluster, check_driver
+from pipeline.servers.ports import HOST
+from pipeline.servers.postgres import USER, Cluster, check_driver
 from pipeline.servers.ui import server
 
 MAKE_STORE = "import mlflow; mlflow.search_experiments()"  # as whoever uses MLflow gets it

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import CORE
-from pipeline.servers.ui import HOST
+from pipeline.servers.ports import HOST
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")

@@ -28,7 +28,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.leash import let_go, on_leash
-from pipeline.servers.postgres import HOST, check_driver, last_line, program, write_private
+from pipeline.servers.ports import HOST
+from pipeline.servers.postgres import check_driver, last_line, program, write_private
 from pipeline.servers.server import Home
 
 FILES = Path(__file__).resolve().parent

@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -132,6 +133,12 @@ def copy_store(store: Path, folder: Path) -> Path:
     ):
         source.backup(to)
     return copy
+
+
+def copy_all(store: Path, folder: Path) -> None:
+    """Copies a store with its files into a folder, which is made if it is not there."""
+    shutil.copytree(store, folder, ignore=shutil.ignore_patterns("mlflow.db*"), dirs_exist_ok=True)
+    copy_store(store, folder)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Stores with registered models, and what tests look up in them."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from mlflow.entities import Run as StoredRun
 from pipeline.store.database import close_connections
 from pipeline.store.files import local_path
 from pipeline.store.reader import Reader
-from tests.conftest import in_process, shared
+from tests.conftest import copy_all, in_process, shared
 
 JAMES = "rows=[[0.2, 1.0, 0.4, 0.3]]"
 SCALED = (
     *("train", "data=exam", "data.scaling=standard", "data.target_scaling=standard", "data.target_divide_by=null"),
     *("network.bias=true", "network.hidden=[3,2]", "training.epochs=50"),
 )
-UNSTABLE = shutil.ignore_patterns("*.db-*")  # files that come and go with the reading of other tests
 Told = Callable[..., tuple[int, str, str]]
 
 
@@ -28,7 +26,7 @@ def registered(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the store, to read, with models: of its sweep `small`, `happiness`, `score`, `scaled` and `fast`."""
 
     def make(folder: Path) -> None:
-        shutil.copytree(store, folder, ignore=UNSTABLE, dirs_exist_ok=True)
+        copy_all(store, folder)
         for words in (
             [*SCALED, "tracking.experiment=scaled", "register=true"],
             [*SCALED, "tracking.experiment=fast", "register=true", "numerics=fast"],
@@ -46,7 +44,7 @@ def registered(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(registered: Path, tmp_path: Path) -> Iterator[Path]:
     """A store of one test, with those models, that was moved to where it is, and mended."""
     folder = tmp_path / "own"
-    shutil.copytree(registered, folder, ignore=UNSTABLE)
+    copy_all(registered, folder)
     assert Reader(f"sqlite:///{folder}/mlflow.db").moved
     yield folder
     close_connections()

@@ -3,10 +3,9 @@
 import random
 import socket
 
-from pipeline.servers.ui import HOST
+from pipeline.servers.ports import HOST
 
 OURS = range(61_000, 65_536)  # above those that Linux gives to who connects, or asks for any
-HELD: list[socket.socket] = []
 
 
 def own_port() -> int:
@@ -20,6 +19,6 @@ def own_port() -> int:
         except OSError:
             name.close()
             continue
-        HELD.append(name)
+        name.detach()  # it stays open, and says nothing when it goes
         return port
     raise AssertionError("no port is free")

@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.servers.postgres import HOST, USER, Cluster, account, check_driver, program
+from pipeline.servers.ports import HOST
+from pipeline.servers.postgres import USER, Cluster, account, check_driver, program
 from tests.ports import own_port
 
 ROOT = Path(__file__).resolve().parent.parent

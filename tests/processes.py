@@ -107,7 +107,9 @@ def started(
 @contextlib.contextmanager
 def until_ctrl_c(command: Sequence[str], cwd: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A command that serves, and what it has printed when it says that Ctrl-C ends it; SIGKILLed if it is left."""
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             told = ""

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pipeline.servers.ui import HOST, server
+from pipeline.servers.ports import HOST
+from pipeline.servers.ui import server
 from pipeline.store.api import MlflowClient
 from pipeline.store.block import BlockSink
 from pipeline.store.parcel import MEDIA_TYPE, parcel, piece

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.servers.postgres import HOST
+from pipeline.servers.ports import HOST
 from pipeline.servers.ui import server
 from pipeline.store.database import close_connections, prepare
 from pipeline.store.outbox import Outbox

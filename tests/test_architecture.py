@@ -144,7 +144,7 @@ def test_libraries_are_imported_where_the_page_says() -> None:
 
 
 def test_what_trains_in_a_worker_does_not_reach_mlflow_or_hydra() -> None:
-    for module in ("training.worker", "training.executor", "results.record"):
+    for module in ("training.worker", "training.executor", "training.processes", "results.record"):
         assert not {ROOM_OF[one] for one in reached(module)} & rooms_with("hydra", "omegaconf", "mlflow")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.executor_config import ExecutorConfig
-from pipeline.servers.ui import HOST
+from pipeline.servers.ports import HOST
 from pipeline.training.pools import await_file, reached
 from tests.clusters import check_same, trained
 from tests.conftest import NEEDS_DASK, seedbed

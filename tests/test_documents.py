@@ -6,7 +6,6 @@ A command that would run for long has its options and names read; it has tests o
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +19,7 @@ from pipeline.cli import cli
 from pipeline.composing.experiment import experiment_files
 from pipeline.findings.declared import findings
 from pipeline.verbs.published import tutorials
-from tests.conftest import NEEDS_DASK, copy_store, in_process
+from tests.conftest import NEEDS_DASK, copy_all, in_process
 from tests.documents import PAGES, ROOT, blocks, commands, inline_commands
 from tests.makefile import make
 
@@ -127,8 +126,7 @@ def check(folder: Path, request: pytest.FixtureRequest) -> Callable[[str], None]
 
     def run(words: list[str]) -> int:
         store = request.getfixturevalue("store")
-        shutil.copytree(store, folder, ignore=shutil.ignore_patterns("mlflow.db*"), dirs_exist_ok=True)
-        copy_store(store, folder)
+        copy_all(store, folder)
         return run_here(words, folder)
 
     return lambda command: check_ours(command, folder, run)

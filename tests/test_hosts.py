@@ -38,7 +38,7 @@ SERVER, WORKERS, LAPTOP = "server", ("one", "two"), "laptop"
 CUT_SECONDS = 30.0
 LESS = {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX"}  # tells the second worker's runs
 RUNS = 16
-# Of a sweep: it stays behind its first stack for as long as there is the file.
+# Of a user's sweep: it stays behind its first stack for as long as there is the file.
 HELD = """
 import os, time
 from pipeline.store.track import Store
@@ -49,6 +49,22 @@ def held(*given):
         time.sleep(0.01)
     return written
 Store.write = held
+"""
+# Of a worker: it stays in the training of its second stack for as long as there is the file; another one says so.
+BUSY = """
+import os, time
+from pathlib import Path
+from pipeline.training import worker
+train_stack = worker.train_stack
+trained = []
+def train_long(stack, **given):
+    results = train_stack(stack, **given)
+    trained.append(stack[0].name)
+    while len(trained) > 1 and os.path.exists({file!r}):
+        Path({file!r} + '.' + {name!r}).touch()
+        time.sleep(0.01)
+    return results
+worker.train_stack = train_long
 """
 SHAPES = "[2],[3],[4],[5],[2,2],[3,3],[4,2],[5,2]"  # a stack each
 IMPATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12 s", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -110,21 +126,25 @@ class Site:
 
     @contextlib.contextmanager
     def in_the_middle(self, name: str, *more: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The sweep when the store has some of its runs: it writes no more before it is to `go_on`."""
+        """The sweep when the store has some of its runs, and both workers train: all wait until they are to `go_on`."""
+        busy = [self.held.with_name(f"{self.held.name}.{name}") for name in WORKERS]
+        for file in busy:
+            file.unlink(missing_ok=True)
         self.held.touch()
         path = [str(prepared(self.folder, HELD.format(file=str(self.held)))), *sys.path]
         with self.sweeping(name, *more, PYTHONPATH=os.pathsep.join(path), **variables) as sweep:
             wait_until(lambda: any(one.status == "FINISHED" for one in self.runs(name)), "some runs are kept")
+            wait_until(lambda: all(file.exists() for file in busy), "both workers train")
             assert sweep.poll() is None, "it has ended before"
             yield sweep
 
     @property
     def held(self) -> Path:
-        """The file that keeps a sweep in the middle."""
+        """The file that keeps a sweep, and the workers, in the middle."""
         return self.folder / "held"
 
     def go_on(self) -> None:
-        """Has the sweep go on."""
+        """Has all of them go on."""
         self.held.unlink()
 
     def runs(self, name: str) -> list[Seen]:
@@ -183,8 +203,11 @@ def _workers(site: Site) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, variables in zip(WORKERS, ({}, LESS), strict=True):
             words = (site.scheduler, "--nthreads", "1", "--host", site.hosts.address(name), "--no-dashboard")
+            (site.folder / name).mkdir(exist_ok=True)
+            busy = prepared(site.folder / name, BUSY.format(file=str(site.held), name=name))
+            path = {"PYTHONPATH": os.pathsep.join([str(busy), *sys.path])}
             stack.enter_context(
-                site.running(name, f"worker-{name}", "distributed.cli.dask_worker", *words, **variables)
+                site.running(name, f"worker-{name}", "distributed.cli.dask_worker", *words, **path, **variables)
             )
         for name in WORKERS:  # else one of them might train all
             is_there = functools.partial(site.has_said, f"worker-{name}", "Registered to")

@@ -21,7 +21,8 @@ from pipeline.model.folder import NUMERICS, code_package
 from pipeline.paths import PACKAGE
 from pipeline.results.predict import run_predictor
 from pipeline.results.record import npz
-from pipeline.servers.ui import HOST, wait_for
+from pipeline.servers.ports import HOST
+from pipeline.servers.ui import wait_for
 from pipeline.store.database import close_connections
 from pipeline.store.reader import Reader
 from tests.conftest import seedbed
@@ -234,7 +235,7 @@ def serving_model(folder: Path, reference: str) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        wait_for(process, port, (folder / "served.log").read_text())
+        wait_for(process, port, None, (folder / "served.log").read_text())
         yield f"http://{HOST}:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)

@@ -1,7 +1,6 @@
 """The report: one file that needs nothing else, the same bytes for the same runs, with everything in it escaped."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pipeline.pictures import learning
 from pipeline.pictures.learning import spread_evenly
 from pipeline.report.page import Drawn, draw_best, report
 from tests.compared import swept, uri
-from tests.conftest import in_process, seedbed
+from tests.conftest import copy_store, in_process, seedbed
 from tests.factory import GROWING
 from tests.progress import complaints
 
@@ -224,7 +223,7 @@ def test_where_it_cannot_be_written_is_told_before_anything_is_read(
 
 
 def test_a_selection_that_is_no_sweep_has_a_report_too(swept: Path, tmp_path: Path) -> None:
-    shutil.copy(swept / "mlflow.db", tmp_path)
+    copy_store(swept, tmp_path)
     file = tmp_path / "some.html"
     assert (
         in_process(

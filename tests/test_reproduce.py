@@ -20,7 +20,7 @@ from pipeline.prove.again import prove, ulps
 from pipeline.prove.differ import differences
 from pipeline.results.kept import KeptRun
 from pipeline.results.record import npz, read_npz
-from tests.conftest import in_process, seedbed
+from tests.conftest import copy_all, in_process, seedbed
 from tests.factory import GROWING
 from tests.progress import complaints
 
@@ -30,9 +30,7 @@ ROOT = Path(__file__).parents[1]
 def copied(store: Path, tmp_path: Path) -> Path:
     """A store of our own: a copy with its files, which it finds beside it."""
     folder = tmp_path / "own"
-    shutil.copytree(
-        store, folder, ignore=shutil.ignore_patterns("*.db-*")
-    )  # which come and go with other tests' reading
+    copy_all(store, folder)
     assert in_process(["train", "data=exam", "training.epochs=1"], folder) == 0  # mends what was copied
     return folder
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from pipeline.endpoint.received import Taken
-from pipeline.servers.ui import HOST
+from pipeline.servers.ports import HOST
 from pipeline.store.api import MlflowClient, MlflowException
 from pipeline.store.parcel import CHANGE, CREATE, FINISHED, LARGEST, MEDIA_TYPE
 from pipeline.store.sink import Change, Entry, Kept, new_run_id

@@ -73,7 +73,9 @@ def test_it_keeps_runs_over_every_kind_of_end(open_folder: Path, monkeypatch: py
     """Ctrl-C, SIGKILL and SIGTERM end all of it; each time the data is there again."""
     work = open_folder / "work"
     work.mkdir()
+    pid_file = open_folder / "seedbed-server" / "postgres" / "postmaster.pid"
     with started(open_folder) as server:
+        assert pid_file.exists()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         assert "3 runs: 3 trained" in summary(seedbed(*SWEEP, "seed=0,1,2", cwd=work))
         second = seedbed("server", cwd=open_folder)
@@ -87,6 +89,7 @@ def test_it_keeps_runs_over_every_kind_of_end(open_folder: Path, monkeypatch: py
         assert len(family) > 8  # PostgreSQL alone is six
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(120) == 0
+        assert not pid_file.exists(), "the database has ended before"
         assert not left_after(60, family)
     with started(open_folder) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
@@ -100,6 +103,7 @@ def test_it_keeps_runs_over_every_kind_of_end(open_folder: Path, monkeypatch: py
         family = server.family()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(120) == 0
+        assert not pid_file.exists(), "the database has ended before"
         assert not left_after(60, family)
     assert not list(work.iterdir())
     files = list((open_folder / "seedbed-server" / "artifacts").rglob("weights.npz"))

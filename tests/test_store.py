@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as StoredRun
 from numpy.typing import NDArray
 
-from tests.conftest import in_process, seedbed
+from tests.conftest import copy_store, in_process, seedbed
 from tests.processes import eventually, session, started
 from tests.sweeps import held, prepared
 
@@ -277,7 +276,7 @@ def test_a_finished_run_is_named_and_shown_instead_of_trained(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a copy: the command settles the database, and other tests hold the shared one to be left as it is."""
-    shutil.copy(store / "mlflow.db", tmp_path)
+    copy_store(store, tmp_path)
     assert in_process(["train", "experiment=happiness"], tmp_path) == 0
     told = capsys.readouterr().out
     assert re.search("Nothing to train: this run is finished in the store, as run [0-9a-f]{32}", told)

@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import UserError
-from pipeline.servers.postgres import HOST, Cluster
+from pipeline.servers.ports import HOST
+from pipeline.servers.postgres import Cluster
 from pipeline.store.address import PROBE_SECONDS
 from pipeline.store.outbox import Outbox
 from pipeline.store.track import Store
@@ -100,7 +101,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
 @pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["nobody", "silent"])
-def test_a_server_that_is_down_at_the_start_is_one_sentence_within_5_seconds(scheme: str, silent: bool) -> None:
+def test_a_server_that_is_down_at_the_start_is_one_sentence_soon(scheme: str, silent: bool) -> None:
     with silent_port() if silent else contextlib.nullcontext(own_port()) as port:
         started = time.monotonic()
         why = f"no answer within {PROBE_SECONDS:.0f} s|.*timed out.*" if silent else "Connection refused"
@@ -167,7 +168,7 @@ def test_a_frozen_server_is_given_up_within_minutes(app: str, undisturbed: Comma
             eventually(has_run(command, "FINISHED"), 300)
             signal_server(process, signal.SIGSTOP)
             command.let_go()
-            code = sweep.wait(300)  # about 45 s on a quiet machine; MLflow's own tries take a quarter of an hour
+            code = sweep.wait(150)  # about 45 s on a quiet machine, most of it patience; it was 185 s once
         check_waits(command, code)
         signal_server(process, signal.SIGCONT)
         check_all_there(command, undisturbed)

@@ -1,15 +1,25 @@
 """`seedbed ui`: the real MLflow server on the real store, on loopback."""
 
+import contextlib
+import json
 import re
 import signal
+import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.endpoint.route import ASSISTANT
+from pipeline.errors import UserError
+from pipeline.servers.ports import HOST, PortTakenError, free_port, on_free_port
+from pipeline.servers.ui import FIRST_PORT
 from tests.conftest import in_process
 from tests.modules import ROOT
 from tests.ports import own_port
@@ -39,6 +49,52 @@ def refuses(url: str) -> bool:
     except OSError as error:
         return "refused" in str(error)
     return False
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_are_two(store: Path, empty_store: Path) -> None:
+    """Both find the same port free; one of them is told by the other's answer that it is not there yet."""
+    assert in_process(["train", "data=cat_shop", "training.epochs=1", "tracking.experiment=mine"], empty_store) == 0
+    all_up = threading.Barrier(2)
+
+    def experiments_in_ui(folder: Path) -> tuple[str, list[str]]:
+        with until_ctrl_c([sys.executable, "-m", "pipeline", "ui"], folder) as (process, told):
+            (address,) = re.findall(r"MLflow UI: (http://127\.0\.0\.1:\d+)/", told)
+            url = f"{address}/ajax-api/2.0/mlflow/experiments/search?max_results=100"
+            with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+                found = [one["name"] for one in json.load(answer)["experiments"]]
+            all_up.wait(300)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 0
+        return address, found
+
+    with ThreadPoolExecutor(2) as threads:
+        (address, one), (other_address, other) = threads.map(experiments_in_ui, (store, empty_store))
+    assert address != other_address
+    assert ("small" in one, "mine" in one) == (True, False)
+    assert ("small" in other, "mine" in other) == (False, True)
+
+
+def test_the_next_port_is_taken_where_another_server_was_faster() -> None:
+    with contextlib.ExitStack() as faster:
+
+        @contextlib.contextmanager
+        def start(port: int) -> Iterator[Any]:
+            if not tried:
+                faster.enter_context(socket.create_server((HOST, port)))
+                tried.append(port)
+                raise PortTakenError("too late")
+            yield None
+
+        tried: list[int] = []
+        with on_free_port(start, None, own_port()) as (found, _):
+            assert found > tried[0]
+        tried, asked = [], own_port()
+        with pytest.raises(PortTakenError), on_free_port(start, asked, FIRST_PORT):
+            pass
+        assert tried == [asked]
+        with pytest.raises(UserError, match=f"^--port {asked} is taken: choose another.$"):
+            free_port(asked, FIRST_PORT)
 
 
 @pytest.mark.slow

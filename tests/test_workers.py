@@ -198,11 +198,12 @@ def test_a_worker_killed_in_the_middle_of_a_sweep_costs_nothing(empty_store: Pat
 @pytest.mark.slow
 def test_no_worker_outlives_a_driver_that_is_killed(tmp_path: Path) -> None:
     with started(
-        "pipeline", *LONG[:-2], "training.epochs=100000000", "tracking=none", *TWO, cwd=tmp_path, err=subprocess.PIPE
+        "pipeline", *LONG[:-2], "training.epochs=50000000", "tracking=none", *TWO, cwd=tmp_path, err=subprocess.PIPE
     ) as process:
         eventually(lambda: len(workers_of(process.pid)) == 2)
         time.sleep(1)  # until they train
         workers = workers_of(process.pid)
+        assert len(workers) == 2
         process.kill()
         process.wait(120)
         eventually(lambda: not any(map(alive, workers)))
@@ -236,7 +237,7 @@ def test_ctrl_c_stops_a_sweep_without_a_store(
     executor: tuple[str, ...], wait: float, times: int, tmp_path: Path
 ) -> None:
     """Also while workers start, and if it is pressed more than once."""
-    words = (*LONG[:-2], "training.epochs=100000000", "tracking=none")
+    words = (*LONG[:-2], "training.epochs=50000000", "tracking=none")
     with started("pipeline", *words, *executor, cwd=tmp_path, err=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("Sweep")

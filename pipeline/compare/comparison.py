@@ -42,7 +42,7 @@ def usual_metric(runs: pd.DataFrame) -> str:
 
 
 def compare(runs: pd.DataFrame, metric: str | None = None, by: Sequence[str] = ()) -> Comparison:
-    """Compares the runs of a frame (see results.py) by a metric (None: usual_metric), by cell or grouped by keys.
+    """Compares the runs of a frame (see frame.py) by a metric (None: usual_metric), by cell or grouped by keys.
 
     Raises UserError if no run has such a metric or such keys.
     """

@@ -70,7 +70,7 @@ def value_of(text: str) -> Any:
 
 
 def frame_of(ended: Sequence[Outcome]) -> pd.DataFrame:
-    """The frame of runs that have ended, as results.py reads it. One without a store has its fingerprint as its id."""
+    """The frame of runs that have ended, as if read from a store. One without a store has its fingerprint as its id."""
     ids = [outcome.run_id or outcome.run.fingerprint for outcome in ended]
     heads = [(run_id, one.run.name, "FINISHED", 0, 0, 0) for run_id, one in zip(ids, ended, strict=True)]
     both = list(zip(ids, ended, strict=True))

@@ -6,7 +6,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.credentials import public_uri
-from pipeline.servers.ui import FIRST_PORT, HOST
+from pipeline.servers.ports import HOST
+from pipeline.servers.ui import FIRST_PORT
 from pipeline.store.files import local_path
 from pipeline.store.sink import Experiment
 from pipeline.terminal import say

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.endpoint.received import Refused, about, asked_experiment, change, check_length, create, finished
+from pipeline.servers.ui import HEADER, NAME
 from pipeline.store.parcel import ABOUT, CHANGE, CREATE, FINISHED
 
-ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
+ASSISTANT, HEALTH = "/ajax-api/3.0/mlflow/assistant", "/health"
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -120,10 +121,14 @@ def gated(asgi: Any) -> Any:
 
 
 class Gate:
-    """Lets nothing through to MLflow's assistant, and nothing long to the route: MLflow reads all of a body first."""
+    """Lets nothing through to MLflow's assistant, and nothing long to the route: MLflow reads all of a body first.
+
+    Who asks whether the server is well is told its name, if it was given one.
+    """
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
+        self.name = os.environ.get(NAME, "").encode("latin-1")
         self.paths = {prefixed(CREATE), prefixed(CHANGE), prefixed(FINISHED)}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -136,7 +141,17 @@ class Gate:
             await send({"type": "http.response.start", "status": error.status, "headers": close})
             await send({"type": "http.response.body", "body": str(error).encode()})
             return
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, self.naming(send) if scope.get("path") == HEALTH else send)
+
+    def naming(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        """`send` for an answer that has the server's name in a header."""
+
+        async def send_named(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and self.name:
+                message["headers"] = [*message.get("headers", ()), (HEADER.encode(), self.name)]
+            await send(message)
+
+        return send_named
 
     def check(self, scope: Mapping[str, Any]) -> None:
         """Raises Refused for a request that must not come to the app."""

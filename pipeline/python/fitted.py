@@ -215,8 +215,8 @@ class Sweep(Sequence[Fit]):
     @functools.cached_property
     def comparison(self) -> "Comparison":
         """All of `seedbed compare`: cells, verdicts, effects of the keys. Raises UserError if no run has ended."""
-        from pipeline.compare.comparison import compare
-        from pipeline.compare.frame import frame_of  # with scipy and pandas, which takes a second
+        from pipeline.compare.comparison import compare  # with scipy and pandas, which takes a second
+        from pipeline.compare.frame import frame_of
 
         if not self.fits:
             raise UserError("No run of the sweep has ended, so there is nothing to compare.")

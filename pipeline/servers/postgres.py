@@ -16,13 +16,14 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.leash import identity, let_go, on_leash
+from pipeline.servers.ports import HOST, PortTakenError
 
-HOST = "127.0.0.1"
 USER = "seedbed"
 DEBIAN = Path("/usr/lib/postgresql")  # has a folder a version; only some of its programs are on PATH
 ACCOUNTS = ("postgres", "nobody")  # who runs it where we are root, as it refuses to run as root
 START_SECONDS = 60.0
 READY = "database system is ready to accept connections"
+IN_USE = "Address already in use"
 
 
 def program(name: str, version: str = "*") -> str:
@@ -96,7 +97,7 @@ class Cluster:
     def running(self, port: int, log: Path, settings: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """The server, answering on loopback until the block or this process ends. `settings` are like fsync=off.
 
-        Raises UserError if it does not start.
+        Raises UserError if it does not start; PortTakenError if that is since another server has the port.
         """
         version = (self.folder / "PG_VERSION").read_text(encoding="ascii").strip()
         fixed = (f"port={port}", f"listen_addresses={HOST}", "unix_socket_directories=")
@@ -148,11 +149,13 @@ def initialise(folder: Path, secret: str, options: Sequence[str]) -> None:
 
 
 def wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Returns when the server says in its log that it is ready. Raises UserError if it ends or takes too long."""
+    """Returns when the server says in its log that it is ready. Raises as `Cluster.running` does."""
     deadline = time.monotonic() + START_SECONDS
     while READY not in log.read_text():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise UserError(f"PostgreSQL did not start ({last_line(log.read_text())}): see {log}.")
+            said = log.read_text()
+            kind = PortTakenError if IN_USE in said else UserError
+            raise kind(f"PostgreSQL did not start ({last_line(said)}): see {log}.")
         time.sleep(0.1)
 
 

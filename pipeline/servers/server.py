@@ -7,6 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -14,11 +15,11 @@ from urllib.parse import quote
 
 from pipeline.errors import UserError
 from pipeline.leash import identity
+from pipeline.servers.ports import HOST, free_port, on_free_port
 from pipeline.servers.postgres import USER, Cluster, account, check_driver, program, write_private
-from pipeline.servers.ui import APP, HOST, check_app, free_port, server
+from pipeline.servers.ui import APP, FIRST_PORT, check_app, server
 
 DATABASE_PORT = 54320  # the first one tried
-TRIES, IN_USE = 10, "Address already in use"  # of ports, and what PostgreSQL says of one that another has
 AUTH_APP = "seedbed-auth"  # endpoint/route.py
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  # where MLflow reads it, not what it is
 AUTH_CONFIG = """[mlflow]
@@ -105,9 +106,11 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
     home = Home(folder)
     home.make()
     with home.alone() as lock:
-        port = free_port(port)
+        free_port(port, FIRST_PORT)  # one that is taken is told before anything is made
         home.cluster.make()
-        with database(home, folder / "postgres.log") as (database_port, postgres):
+        postgres_log, mlflow_log = folder / "postgres.log", folder / "mlflow.log"
+        start = partial(home.cluster.running, log=postgres_log)
+        with on_free_port(start, None, DATABASE_PORT) as (database_port, postgres):
             home.cluster.make_database(database_port, "mlflow")
             options = ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
             options += ["--app-name", AUTH_APP if auth else APP]
@@ -115,26 +118,12 @@ def running(folder: Path, port: int | None, auth: bool) -> Iterator[Running]:
             if auth:
                 home.cluster.make_database(database_port, "auth")
                 variables = auth_variables(home, database_port)
-            with server(home.uri(database_port, "mlflow"), port, options, variables, folder / "mlflow.log") as mlflow:
-                address = f"http://{HOST}:{port}"
+            uri = home.uri(database_port, "mlflow")
+            start = partial(server, uri, options=options, variables=variables, log=mlflow_log)
+            with on_free_port(start, port, FIRST_PORT) as (found, mlflow):
+                address = f"http://{HOST}:{found}"
                 print(address, end="", file=lock, flush=True)
                 yield Running(address, database_port, mlflow, postgres)
-
-
-@contextlib.contextmanager
-def database(home: Home, log: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """PostgreSQL, and its port: the first free one, and the next if another server has taken that meanwhile."""
-    with contextlib.ExitStack() as stack:
-        for left in reversed(range(TRIES)):
-            port = free_port(None, DATABASE_PORT)
-            try:
-                postgres = stack.enter_context(home.cluster.running(port, log))
-            except UserError:
-                if not left or IN_USE not in log.read_text(encoding="utf-8", errors="replace"):
-                    raise
-            else:
-                break
-        yield port, postgres
 
 
 def check_installed(auth: bool) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -42,7 +43,8 @@ def sync_store(words: Sequence[str]) -> None:
 
 def serve_ui(words: Sequence[str], port: int | None) -> None:
     """Serves the MLflow UI until Ctrl-C; for a store that is a server, says where it is."""
-    from pipeline.servers.ui import APP, HOST, check_app, free_port, links, server
+    from pipeline.servers.ports import HOST, on_free_port
+    from pipeline.servers.ui import APP, FIRST_PORT, check_app, links, server
     from pipeline.store.reader import open_reader
 
     values = key_values(words)
@@ -53,10 +55,12 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
         say(f"The store is a server: open {public_uri(uri)}")
         return
     check_app()
-    port = free_port(port)
-    address = f"http://{HOST}:{port}"
     say(f"Starting the MLflow UI on {reader.shown_uri} ...")
-    with until_ctrl_c(), server(uri, port, ["--app-name", APP]) as process:
+    with (
+        until_ctrl_c(),
+        on_free_port(partial(server, uri, options=["--app-name", APP]), port, FIRST_PORT) as (found, process),
+    ):
+        address = f"http://{HOST}:{found}"
         say(f"MLflow UI: {address}/#/experiments?workflowType=machine_learning")
         for name, link in links(reader, address).items():
             say(f"  {name}: {link}")
@@ -68,9 +72,10 @@ def serve_ui(words: Sequence[str], port: int | None) -> None:
 
 def serve_store(folder: str, port: int | None, auth: bool) -> None:
     """Runs an MLflow server on PostgreSQL in a folder until Ctrl-C, and says how to use it."""
+    from pipeline.servers.ports import HOST
     from pipeline.servers.postgres import USER
     from pipeline.servers.server import running
-    from pipeline.servers.ui import FIRST_PORT, HOST
+    from pipeline.servers.ui import FIRST_PORT
 
     home = Path(folder).expanduser().absolute()
     say(f"Starting PostgreSQL and MLflow on {home} ...")
