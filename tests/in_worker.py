@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,15 @@ def leave_a_line(file: str, how: str) -> int:
         os._exit(7)
     if how == "be killed once" and count == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "be killed once, half of the answer being sent" and count == 1:
+        connection.Connection._send = send_half_and_die  # type: ignore[attr-defined]
     return count
+
+
+def send_half_and_die(self: Any, message: bytes, *_: object) -> None:
+    """Stands in for what writes messages to a pipe."""
+    os.write(self.fileno(), message[: len(message) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_updates(updates: int) -> None:

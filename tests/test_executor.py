@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from tests import in_worker
 from tests.conftest import in_process
 from tests.factory import bits, run
 from tests.processes import alive, eventually
+
+HALF = "be killed once, half of the answer being sent"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,27 @@ def test_an_error_comes_back_and_is_not_tried_again(one: Processes, tmp_path: Pa
 def test_a_call_whose_worker_dies_is_made_once_more(one: Processes, tmp_path: Path) -> None:
     file = str(tmp_path / "calls")
     assert one.submit(in_worker.leave_a_line, file, "be killed once").result() == 2
+
+
+def test_a_worker_that_is_killed_while_it_sends_its_answer_is_waited_for_no_longer(tmp_path: Path) -> None:
+    """In a process of its own, which may be ended if it waits for the rest."""
+    lines = (
+        "from pipeline.training.processes import Processes",
+        "from tests.in_worker import leave_a_line",
+        "with Processes(1) as executor:",
+        f"    print(executor.submit(leave_a_line, {str(tmp_path / 'calls')!r}, {HALF!r}).result())",
+    )
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=tmp_path,
+        env=os.environ | path,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
 
 
 def test_a_call_whose_worker_dies_twice_fails_and_says_how(one: Processes, tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ class Worker:
             first = pool.submit(os.getpid)
             (self.process,) = pool._processes.values()  # has no public name before Python 3.14
             self._pool = pool
-        sender.close()  # the process has the only other end: reading stops when it dies, whatever it was sending
+        # The process has the only other ends: reading stops when it dies, whatever it was sending.
+        close_writer(pool)
+        sender.close()
         threading.Thread(target=receive, args=(receiver, self._glimpses), daemon=True).start()
         first.result()  # a process that dies with a long message on its way to it may hang older Pythons
         return pool
@@ -169,6 +171,11 @@ class Worker:
             process = self.process
         if process:
             process.kill()
+
+
+def close_writer(pool: Any) -> None:
+    """Closes the driver's own end for writing results: the pool would wait for the rest of one for ever otherwise."""
+    pool._result_queue._writer.close()
 
 
 def block_interrupts() -> None:
